@@ -1,0 +1,1 @@
+//! The Converge agent: runs in a CI job, dials a relay and contains the SSH server

@@ -1,0 +1,1 @@
+//! Converge's TLS identities, pins and rustls configurations

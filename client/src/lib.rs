@@ -1,0 +1,1 @@
+//! The Converge client: ssh, sftp and scp into a CI job through a relay

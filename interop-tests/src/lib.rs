@@ -1,0 +1,1 @@
+//! Real programs against real Converge processes: stories, demo and benchmarks

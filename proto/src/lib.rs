@@ -1,0 +1,32 @@
+//! Converge's wire formats and rules.
+//!
+//! This crate does no I/O, owns no clock and draws no random numbers: it is codecs and state machines that are
+//! fed bytes and instants. Everything a peer can send is checked here once and is a type from there on.
+//!
+//! Start with [`Frame`], the one shape everything on the wire has, and with [`rendezvous`], the messages between
+//! agent, relay and client and the rules of registration. `docs/protocol.md` is the specification in words.
+
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+pub mod address;
+pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod host_key;
+pub mod id;
+pub mod keepalive;
+pub mod relay_url;
+pub mod rendezvous;
+pub mod text;
+pub mod varint;
+pub mod version;
+
+pub use address::Address;
+pub use frame::{Frame, FrameType};
+pub use host_key::{Fingerprint, HostKey};
+pub use id::Id;
+pub use keepalive::Keepalive;
+pub use relay_url::{CarrierChoice, CertificatePin, RelayUrl};
+pub use text::Text;
+pub use varint::VarInt;

@@ -1,0 +1,1 @@
+//! The Converge relay: pairs agents and clients and copies bytes

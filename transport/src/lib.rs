@@ -1,0 +1,1 @@
+//! Converge's links and streams over QUIC and WebSocket
