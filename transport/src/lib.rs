@@ -1,1 +1,24 @@
-//! Converge's links and streams over QUIC and WebSocket
+//! Links and streams over QUIC and WebSocket.
+//!
+//! Callers see [`Link`] (one connection of an agent or a client to a relay) and [`Stream`] (one bidirectional byte
+//! stream on it); which carrier is below shows only in [`Link::carrier`]. [`dial`](dial::dial) makes a link to a
+//! relay's URL; [`quic::listen`] and [`websocket::accepted`] are the accepting ends.
+//!
+//! This crate knows nothing of IDs, registration or sessions beyond the frames it reads and writes for others.
+
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+pub mod close;
+pub mod copy;
+pub mod dial;
+pub mod link;
+pub mod quic;
+pub mod stream;
+pub mod websocket;
+
+pub use close::{CloseCode, LinkError, StreamError};
+pub use copy::{Copied, copy_bidirectional};
+pub use dial::{DialError, DialOptions, Role, dial};
+pub use link::{Carrier, Link};
+pub use stream::{RecvHalf, SendHalf, Stream};

@@ -1,0 +1,160 @@
+//! One authenticated connection of an agent or a client to a relay.
+
+use crate::{
+    close::{CloseCode, LinkError},
+    quic,
+    stream::Stream,
+    websocket::mux::MuxLink,
+};
+use converge_proto::rendezvous::handshake::ChannelBinding;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How long [`Link::finish`] waits for the peer to hear of the end.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a link runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// QUIC.
+    Quic,
+    /// WebSocket.
+    WebSocket,
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quic => "quic",
+            Self::WebSocket => "websocket",
+        })
+    }
+}
+
+/// A link. Clones are the same link.
+#[derive(Clone, Debug)]
+pub struct Link {
+    kind: Kind,
+    exporter: Option<[u8; 32]>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Quic {
+        connection: quinn::Connection,
+        /// On the dialing end, where the link has an endpoint of its own.
+        endpoint: Option<quinn::Endpoint>,
+    },
+    /// An agent's: many streams over one WebSocket.
+    Multiplexed(MuxLink),
+    /// A client's: the WebSocket is the one stream.
+    Single(Arc<Mutex<Option<Stream>>>),
+}
+
+impl Link {
+    /// A QUIC connection as a link. `endpoint` is the dialing end's own.
+    pub fn quic(connection: quinn::Connection, endpoint: Option<quinn::Endpoint>) -> Self {
+        let exporter = quic::exporter(&connection);
+        Self { kind: Kind::Quic { connection, endpoint }, exporter }
+    }
+
+    /// Many streams over one WebSocket. `exporter` is that of the TLS connection below, when there is one.
+    pub fn multiplexed(link: MuxLink, exporter: Option<[u8; 32]>) -> Self {
+        Self { kind: Kind::Multiplexed(link), exporter }
+    }
+
+    /// A WebSocket that is one stream, which [`open_stream`](Self::open_stream) gives out once.
+    pub fn single(stream: Stream) -> Self {
+        Self { kind: Kind::Single(Arc::new(Mutex::new(Some(stream)))), exporter: None }
+    }
+
+    /// What the link runs on.
+    pub fn carrier(&self) -> Carrier {
+        match &self.kind {
+            Kind::Quic { .. } => Carrier::Quic,
+            Kind::Multiplexed(_) | Kind::Single(_) => Carrier::WebSocket,
+        }
+    }
+
+    /// 32 bytes of the TLS exporter, when TLS ends at this end of the link.
+    pub fn exporter(&self) -> Option<[u8; 32]> {
+        self.exporter
+    }
+
+    /// What a relay may demand as proof on this link: QUIC's TLS always ends at both ends of the link; that of a
+    /// WebSocket may end at a proxy before us.
+    pub fn channel_binding(&self) -> ChannelBinding {
+        match (self.carrier(), self.exporter) {
+            (Carrier::Quic, Some(exporter)) => ChannelBinding::Exporter(exporter),
+            (Carrier::WebSocket, Some(exporter)) => ChannelBinding::ExporterIfDirect(exporter),
+            (_, None) => ChannelBinding::None,
+        }
+    }
+
+    /// Opens a stream; waits while the peer allows no more.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the link has ended.
+    pub async fn open_stream(&self) -> Result<Stream, LinkError> {
+        match &self.kind {
+            Kind::Quic { connection, .. } => {
+                let (send, recv) = connection.open_bi().await.map_err(quic::link_error)?;
+                Ok(Stream::quic(send, recv))
+            }
+            Kind::Multiplexed(link) => link.open_stream().await,
+            Kind::Single(stream) => {
+                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+                stream.ok_or_else(|| LinkError::Broken("this WebSocket carries one stream only".to_owned()))
+            }
+        }
+    }
+
+    /// The next stream that the peer opens. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the link has ended.
+    pub async fn accept_stream(&self) -> Result<Stream, LinkError> {
+        match &self.kind {
+            Kind::Quic { connection, .. } => {
+                let (send, recv) = connection.accept_bi().await.map_err(quic::link_error)?;
+                Ok(Stream::quic(send, recv))
+            }
+            Kind::Multiplexed(link) => link.accept_stream().await,
+            Kind::Single(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends the link and all its streams, and tells the peer why. Without effect when it has ended.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        match &self.kind {
+            Kind::Quic { connection, .. } => connection.close(code.0.into(), reason.as_bytes()),
+            Kind::Multiplexed(link) => link.close(code, reason),
+            Kind::Single(stream) => drop(stream.lock().unwrap_or_else(PoisonError::into_inner).take()),
+        }
+    }
+
+    /// Waits until the link has ended, whoever ended it. Cancel-safe.
+    pub async fn closed(&self) -> LinkError {
+        match &self.kind {
+            Kind::Quic { connection, .. } => quic::link_error(connection.closed().await),
+            Kind::Multiplexed(link) => link.closed().await,
+            Kind::Single(_) => std::future::pending().await,
+        }
+    }
+
+    /// Closes the link and waits, for at most a second, until the peer has been told.
+    pub async fn finish(self, code: CloseCode, reason: &str) {
+        self.close(code, reason);
+        let told = async {
+            match &self.kind {
+                Kind::Quic { endpoint: Some(endpoint), .. } => endpoint.wait_idle().await,
+                Kind::Multiplexed(link) => link.ended().await,
+                Kind::Quic { endpoint: None, .. } | Kind::Single(_) => {}
+            }
+        };
+        let _ = tokio::time::timeout(FINISH_TIMEOUT, told).await;
+    }
+}

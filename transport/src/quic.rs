@@ -1,0 +1,157 @@
+//! Links over QUIC (RFC 9000), with quinn.
+
+use crate::close::{CloseCode, LinkError, StreamError};
+use converge_certs::Identity;
+use converge_proto::{
+    rendezvous::{RefusalCode, handshake::EXPORTER_LABEL, messages::Line},
+    version::ProtocolVersion,
+};
+use quinn::{
+    AckFrequencyConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    TokioRuntime, TransportConfig, VarInt,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+/// How often an idle link says that it is alive: below the shortest common idle cut of NATs (30 s for UDP).
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// After this long without a word the peer is gone: three keepalives.
+const MAX_IDLE: Duration = Duration::from_secs(45);
+/// What one stream may have on its way to us before it is read. Over a path with 100 ms round-trip time this is
+/// 40 MB/s; it is also what a stalled reader costs in memory, per stream.
+pub const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// What a connection may have sent and not yet acknowledged, over all its streams.
+const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+/// Streams a peer may have open at once on one link.
+pub const MAX_STREAMS: u32 = 1024;
+/// Beyond an Ethernet's 1500 bytes, for loopback and networks with jumbo frames. Ten segments of it are one
+/// datagram batch, which must stay below 64 KiB.
+const MTU_UPPER_BOUND: u16 = 6000;
+/// What the kernel is asked for; its own limit may give less.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Handshakes in progress, and the bytes they may have waiting, in all.
+const MAX_INCOMING: usize = 4096;
+const INCOMING_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
+
+fn transport_config() -> Arc<TransportConfig> {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(MTU_UPPER_BOUND);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(10));
+    let mut config = TransportConfig::default();
+    config
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        // Not limited per connection: a stalled stream would take its share for ever and stop the others.
+        .receive_window(VarInt::MAX)
+        .send_window(SEND_WINDOW_BYTES)
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .max_idle_timeout(IdleTimeout::try_from(MAX_IDLE).ok())
+        .mtu_discovery_config(Some(mtu))
+        .ack_frequency_config(Some(acks));
+    Arc::new(config)
+}
+
+fn alpn() -> Vec<&'static [u8]> {
+    ProtocolVersion::ALL.iter().rev().map(|version| version.alpn()).collect()
+}
+
+/// An endpoint that accepts links on this UDP address.
+///
+/// # Errors
+/// When the address cannot be bound, or the identity cannot serve QUIC.
+pub fn listen(address: SocketAddr, identity: &Identity) -> io::Result<Endpoint> {
+    let tls = identity.server_config(&alpn()).map_err(io::Error::other)?;
+    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(transport_config())
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
+    endpoint(address, Some(config))
+}
+
+/// An endpoint that only dials, of the family of `remote`.
+pub(crate) fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
+    let any = if remote.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    endpoint(any.parse().map_err(io::Error::other)?, None)
+}
+
+/// The configuration of the dialing end.
+pub(crate) fn client_config(tls: rustls::ClientConfig) -> io::Result<quinn::ClientConfig> {
+    let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport_config());
+    Ok(config)
+}
+
+/// The ALPN protocols the dialing end asks for.
+pub(crate) fn client_alpn() -> Vec<&'static [u8]> {
+    alpn()
+}
+
+fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    if address.is_ipv6() {
+        // One socket for both families where the system allows it; where not, IPv6 alone is better than nothing.
+        let _ = socket.set_only_v6(false);
+    }
+    // Larger buffers ride out bursts; the kernel's limit may refuse, which costs speed only.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    socket.bind(&address.into())?;
+    Endpoint::new(EndpointConfig::default(), server, socket.into(), Arc::new(TokioRuntime))
+}
+
+/// 32 bytes that only the two ends of this connection know.
+pub(crate) fn exporter(connection: &quinn::Connection) -> Option<[u8; 32]> {
+    let mut exported = [0; 32];
+    connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"").ok().map(|()| exported)
+}
+
+/// Why a connection is no more, in our words.
+pub(crate) fn link_error(error: ConnectionError) -> LinkError {
+    match error {
+        ConnectionError::ApplicationClosed(close) => LinkError::ClosedByPeer {
+            code: CloseCode(u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX)),
+            reason: Line::new(String::from_utf8_lossy(&close.reason)),
+        },
+        ConnectionError::LocallyClosed => LinkError::ClosedHere,
+        ConnectionError::TimedOut => LinkError::Silent,
+        other => LinkError::Broken(other.to_string()),
+    }
+}
+
+fn refusal(code: VarInt) -> StreamError {
+    StreamError::Reset(RefusalCode(u32::try_from(code.into_inner()).unwrap_or(u32::MAX)))
+}
+
+pub(crate) fn read_error(error: quinn::ReadError) -> StreamError {
+    match error {
+        quinn::ReadError::Reset(code) => refusal(code),
+        quinn::ReadError::ConnectionLost(error) => link_error(error).into(),
+        other => StreamError::broken(&other),
+    }
+}
+
+pub(crate) fn write_error(error: quinn::WriteError) -> StreamError {
+    match error {
+        quinn::WriteError::Stopped(code) => refusal(code),
+        quinn::WriteError::ConnectionLost(error) => link_error(error).into(),
+        other => StreamError::broken(&other),
+    }
+}
+
+/// Whether the handshake failed because the two sides have no protocol version in common: TLS alert 120,
+/// `no_application_protocol`, as a QUIC crypto error (RFC 9001 section 4.8).
+pub(crate) fn is_version_mismatch(error: &ConnectionError) -> bool {
+    const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
+    match error {
+        ConnectionError::TransportError(error) => u64::from(error.code) == NO_APPLICATION_PROTOCOL,
+        ConnectionError::ConnectionClosed(close) => u64::from(close.error_code) == NO_APPLICATION_PROTOCOL,
+        _ => false,
+    }
+}
