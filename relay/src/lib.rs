@@ -1,1 +1,24 @@
-//! The Converge relay: pairs agents and clients and copies bytes
+//! The relay: the public server that pairs agents and clients and copies bytes between them.
+//!
+//! What it deliberately is not: it holds no SSH key, terminates no SSH, and looks at nothing it copies.
+//!
+//! Start with [`Config`] and [`Relay`]: bind, look at the addresses, run until stopped.
+
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+pub mod config;
+pub mod limits;
+pub mod registry;
+pub mod server;
+
+mod accept;
+mod agent_link;
+mod client_stream;
+mod first_frame;
+mod http;
+mod pairing;
+mod shared;
+
+pub use config::Config;
+pub use server::{Addresses, BindError, Relay, Stopped};

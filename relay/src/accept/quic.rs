@@ -1,0 +1,35 @@
+//! QUIC connections.
+
+use super::{Peer, serve_link};
+use crate::{limits, shared::Shared};
+use converge_transport::Link;
+use quinn::{Endpoint, Incoming};
+use std::sync::Arc;
+use tracing::debug;
+
+/// Accepts until the relay drains.
+pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
+    loop {
+        let incoming = tokio::select! {
+            biased; // The accept loop always loses against the end.
+            () = shared.draining.cancelled() => return,
+            incoming = endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { return };
+        if endpoint.open_connections() >= limits::MAX_QUIC_CONNECTIONS {
+            incoming.refuse();
+            continue;
+        }
+        let task_shared = shared.clone();
+        shared.tasks.spawn(async move { serve(&task_shared, incoming).await });
+    }
+}
+
+async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
+    let peer = Peer { address: incoming.remote_address() };
+    match tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, incoming).await {
+        Ok(Ok(connection)) => serve_link(shared, Link::quic(connection, None), peer).await,
+        Ok(Err(error)) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),
+        Err(_) => debug!(peer = %peer.address, "QUIC handshake not finished in time"),
+    }
+}

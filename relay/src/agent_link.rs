@@ -1,0 +1,230 @@
+//! An agent's link: registration on its first stream, then that stream as the control stream.
+
+use crate::{
+    accept::Peer,
+    first_frame, limits,
+    registry::{Agent, RegisterError, Registration},
+    shared::Shared,
+};
+use converge_proto::{
+    Frame, FrameType, Keepalive,
+    frame::FrameError,
+    keepalive::KeepaliveAction,
+    rendezvous::{
+        Bye, Goaway, HandshakeStep, Limits, LinkNumber, Message, Ping, Pong, RefusalCode, Refused,
+        RegisterHandshake, Registered, VerifiedAgent, handshake::HandshakeError, messages::Line,
+    },
+};
+use converge_transport::{Carrier, CloseCode, Link, Stream, StreamError};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Semaphore;
+use tracing::{debug, info};
+
+/// Serves a link whose first stream began with `register`, until the link ends.
+pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, register: Frame, peer: &Peer) {
+    let handshake = handshake(&link, &mut control, register);
+    let verified = match tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, handshake).await {
+        Ok(Ok(verified)) => verified,
+        Ok(Err(error)) => return refuse(link, control, &error.refusal()).await,
+        Err(_) => {
+            link.finish(CloseCode::SILENT, "the registration was not finished in time").await;
+            return;
+        }
+    };
+    if shared.draining.is_cancelled() {
+        let refused = Refused { code: RefusalCode::STOPPING, text: Line::new("the relay is stopping") };
+        return refuse(link, control, &refused).await;
+    }
+    let agent = Arc::new(Agent {
+        number: LinkNumber(shared.next_link()),
+        link: link.clone(),
+        verified,
+        sessions: Semaphore::new(limits::MAX_SESSIONS_PER_AGENT as usize),
+    });
+    let registration = match shared.registry.register(agent.clone()).await {
+        Ok(registration) => registration,
+        Err(error @ RegisterError::Full) => {
+            let refused = Refused { code: RefusalCode::LIMIT, text: Line::new(error.to_string()) };
+            return refuse(link, control, &refused).await;
+        }
+    };
+    let id = registration.id.clone();
+    let fingerprint = agent.verified.host_key.fingerprint();
+    let carrier = link.carrier();
+    info!(%id, %fingerprint, %carrier, peer = %peer.address, link = agent.number.0, "agent registered");
+    let why = run(shared, &link, control, &agent.verified, registration).await;
+    info!(%id, link = agent.number.0, reason = %why, "agent gone");
+}
+
+async fn refuse(link: Link, control: Stream, refused: &Refused) {
+    debug!(code = %refused.code, reason = %refused.text, "agent refused");
+    let code = match refused.code {
+        RefusalCode::LIMIT => CloseCode::LIMIT,
+        RefusalCode::STOPPING => CloseCode::STOPPING,
+        _ => CloseCode::PROTOCOL_VIOLATION,
+    };
+    first_frame::refuse(control, refused).await;
+    link.finish(code, refused.text.as_str()).await;
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RegistrationError {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error("the control stream ended during the registration")]
+    Ended,
+}
+
+impl RegistrationError {
+    fn refusal(&self) -> Refused {
+        match self {
+            Self::Handshake(HandshakeError::Frame(error)) | Self::Stream(StreamError::Frame(error)) => {
+                first_frame::refusal_of(error)
+            }
+            Self::Handshake(HandshakeError::BadProof) => {
+                Refused { code: RefusalCode::BAD_PROOF, text: Line::new(self.to_string()) }
+            }
+            Self::Stream(_) | Self::Ended => {
+                Refused { code: RefusalCode::PROTOCOL_VIOLATION, text: Line::new(self.to_string()) }
+            }
+        }
+    }
+}
+
+async fn handshake(
+    link: &Link,
+    control: &mut Stream,
+    register: Frame,
+) -> Result<VerifiedAgent, RegistrationError> {
+    let mut handshake = RegisterHandshake::new(link.channel_binding(), rand::random());
+    let mut frame = register;
+    loop {
+        match handshake.handle_frame(&frame)? {
+            HandshakeStep::Verified(agent) => return Ok(agent),
+            HandshakeStep::SendChallenge(challenge) => {
+                control.send.write_frame(&challenge.to_frame()).await?;
+                frame = control.recv.read_frame().await?.ok_or(RegistrationError::Ended)?;
+            }
+        }
+    }
+}
+
+/// How a registered link ended, for the log.
+#[derive(Debug, thiserror::Error)]
+enum LinkEnd {
+    #[error("the agent said goodbye: {0}")]
+    Goodbye(Line),
+    #[error("{0}")]
+    Stream(#[from] StreamError),
+    #[error("the agent went silent")]
+    Silent,
+    #[error("the agent does not read its control stream")]
+    NotReading,
+    #[error("the control stream ended")]
+    ControlEnded,
+    #[error("the relay stopped")]
+    Stopped,
+}
+
+/// The control stream, until the link ends; then the ID is released.
+async fn run(
+    shared: &Shared,
+    link: &Link,
+    mut control: Stream,
+    agent: &VerifiedAgent,
+    registration: Registration,
+) -> LinkEnd {
+    let keepalive = match link.carrier() {
+        Carrier::Quic => limits::KEEPALIVE_QUIC,
+        Carrier::WebSocket => limits::KEEPALIVE_WEBSOCKET,
+    };
+    let registered = Registered {
+        id: registration.id.clone(),
+        reassigned: registration.reassigned,
+        keepalive_ms: u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX),
+        limits: Limits { sessions: limits::MAX_SESSIONS_PER_AGENT },
+        public_url: shared.public_url.as_ref().map(|url| Line::new(url.to_string())),
+    };
+    debug!(software = %agent.info.software, "agent's program");
+    let end = match write(&mut control, &registered.to_frame()).await {
+        Ok(()) => control_loop(shared, link, &mut control, keepalive).await,
+        Err(end) => end,
+    };
+    let (code, reason) = match &end {
+        LinkEnd::Goodbye(_) => (CloseCode::DONE, String::new()),
+        LinkEnd::Stopped => (CloseCode::STOPPING, String::new()),
+        LinkEnd::Silent | LinkEnd::NotReading => (CloseCode::SILENT, String::new()),
+        LinkEnd::Stream(StreamError::Frame(error)) => (CloseCode::PROTOCOL_VIOLATION, error.to_string()),
+        LinkEnd::Stream(_) | LinkEnd::ControlEnded => (CloseCode::PROTOCOL_VIOLATION, end.to_string()),
+    };
+    match &end {
+        LinkEnd::Goodbye(_) => registration.give_up(),
+        _ => drop(registration),
+    }
+    link.clone().finish(code, &reason).await;
+    end
+}
+
+async fn control_loop(shared: &Shared, link: &Link, control: &mut Stream, interval: Duration) -> LinkEnd {
+    // The agent asks; the relay only notices when it no longer does, so its own patience is longer.
+    let mut keepalive = Keepalive::new(interval * 3 / 2, Instant::now());
+    let mut goaway_sent = false;
+    loop {
+        let step = tokio::select! {
+            biased; // An ending relay does not listen any more; a link that is closed has the truest reason.
+            () = shared.ending.cancelled() => return LinkEnd::Stopped,
+            error = link.closed() => return LinkEnd::Stream(error.into()),
+            () = shared.draining.cancelled(), if !goaway_sent => {
+                goaway_sent = true;
+                let reason = Line::new("the relay is stopping");
+                write(control, &Goaway { reason, retry_after_ms: 0 }.to_frame()).await
+            }
+            frame = control.recv.read_frame() => {
+                keepalive.handle_received(Instant::now());
+                handle_frame(control, frame).await
+            }
+            () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
+                match keepalive.handle_timeout(Instant::now()) {
+                    KeepaliveAction::SendPing(token) => write(control, &Ping { token }.to_frame()).await,
+                    KeepaliveAction::Wait => Ok(()),
+                    KeepaliveAction::Lost => Err(LinkEnd::Silent),
+                }
+            }
+        };
+        if let Err(end) = step {
+            return end;
+        }
+    }
+}
+
+async fn handle_frame(
+    control: &mut Stream,
+    frame: Result<Option<Frame>, StreamError>,
+) -> Result<(), LinkEnd> {
+    let frame = frame?.ok_or(LinkEnd::ControlEnded)?;
+    match frame.frame_type {
+        FrameType::PING => {
+            let ping = Ping::from_frame(&frame).map_err(StreamError::from)?;
+            write(control, &Pong { token: ping.token }.to_frame()).await
+        }
+        FrameType::PONG => Ok(()),
+        FrameType::BYE => Err(LinkEnd::Goodbye(Bye::from_frame(&frame).map_err(StreamError::from)?.reason)),
+        other if first_frame::is_unknown(&frame) && other.may_be_skipped() => Ok(()),
+        _ => {
+            let error: FrameError = first_frame::unexpected(&frame, "Ping, Pong or Bye");
+            Err(StreamError::from(error).into())
+        }
+    }
+}
+
+async fn write(control: &mut Stream, frame: &Frame) -> Result<(), LinkEnd> {
+    match tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, control.send.write_frame(frame)).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(LinkEnd::NotReading),
+    }
+}

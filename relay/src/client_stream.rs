@@ -1,0 +1,142 @@
+//! A client's stream: `Connect` or `Lookup`, and the answer.
+
+use crate::{accept::Peer, first_frame, limits, pairing, registry::Agent, shared::Shared};
+use converge_proto::{
+    Frame, FrameType, Id,
+    rendezvous::{
+        ClientInfo, Connect, Connected, Found, Lookup, Message, RefusalCode, Refused, SessionKind, Waiting,
+        messages::{Line, Name},
+    },
+};
+use converge_transport::{Stream, StreamError};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tracing::debug;
+
+/// Serves a stream that began with `first`, until it ends. `path_id` is the ID in the URL of a WebSocket.
+pub(crate) async fn serve(shared: &Shared, stream: Stream, first: &Frame, path_id: Option<&Id>, peer: &Peer) {
+    let outcome = match first.frame_type {
+        FrameType::CONNECT => match Connect::from_frame(first) {
+            Ok(connect) if path_id.is_some_and(|id| *id != connect.id) => Err((stream, other_id())),
+            Ok(connect) => connect_session(shared, stream, connect, peer).await,
+            Err(error) => Err((stream, first_frame::refusal_of(&error))),
+        },
+        FrameType::LOOKUP => match Lookup::from_frame(first) {
+            Ok(lookup) if path_id.is_some_and(|id| *id != lookup.id) => Err((stream, other_id())),
+            Ok(lookup) => answer_lookup(shared, stream, lookup).await,
+            Err(error) => Err((stream, first_frame::refusal_of(&error))),
+        },
+        _ => Err((
+            stream,
+            first_frame::refusal_of(&first_frame::unexpected(first, "Connect, Lookup or Register")),
+        )),
+    };
+    if let Err((stream, refused)) = outcome {
+        debug!(peer = %peer.address, code = %refused.code, reason = %refused.text, "client refused");
+        first_frame::refuse(stream, &refused).await;
+    }
+}
+
+/// The stream back, with what its peer is to be told.
+type Refusal = (Stream, Refused);
+
+fn other_id() -> Refused {
+    let text = Line::new("the ID in the frame is not the one in the WebSocket's URL");
+    Refused { code: RefusalCode::PROTOCOL_VIOLATION, text }
+}
+
+async fn connect_session(
+    shared: &Shared,
+    stream: Stream,
+    connect: Connect,
+    peer: &Peer,
+) -> Result<(), Refusal> {
+    if let SessionKind::Other(number) = connect.kind {
+        let text = Line::new(format!("this relay does not know sessions of kind {number}; upgrade it"));
+        return Err((stream, Refused { code: RefusalCode::UNSUPPORTED, text }));
+    }
+    let (mut stream, agent) = wait_for_agent(shared, stream, &connect.id, connect.wait_ms).await?;
+    let client = ClientInfo { address: Some(Name::new(peer.address.to_string())), ..connect.client };
+    match pairing::open(shared, &agent, connect.kind, client).await {
+        Ok(session) => {
+            let connected =
+                Connected { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
+            // A failed answer shows in the copying that follows.
+            let _ = stream.send.write_frame(&connected.to_frame()).await;
+            pairing::run(shared, session, stream, &connect.id, peer).await;
+            Ok(())
+        }
+        Err(refused) => Err((stream, refused)),
+    }
+}
+
+async fn answer_lookup(shared: &Shared, stream: Stream, lookup: Lookup) -> Result<(), Refusal> {
+    let (mut stream, agent) = wait_for_agent(shared, stream, &lookup.id, lookup.wait_ms).await?;
+    let found = Found { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
+    let answering = async {
+        stream.send.write_frame(&found.to_frame()).await?;
+        stream.send.finish().await
+    };
+    if let Ok(Ok(())) = tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, answering).await {
+        stream.close().await;
+    }
+    Ok(())
+}
+
+/// Finds the agent, or waits for it while telling the client so.
+async fn wait_for_agent(
+    shared: &Shared,
+    mut stream: Stream,
+    id: &Id,
+    wait_ms: u32,
+) -> Result<(Stream, Arc<Agent>), Refusal> {
+    if shared.draining.is_cancelled() {
+        return Err((stream, stopping()));
+    }
+    // Before the first look, so that no appearance is missed between the look and the wait.
+    let mut appearances = shared.registry.appearances();
+    if let Some(agent) = shared.registry.find(id) {
+        return Ok((stream, agent));
+    }
+    let wait = Duration::from_millis(wait_ms.into()).min(limits::MAX_WAIT);
+    if wait.is_zero() {
+        return Err((stream, no_such_id(id)));
+    }
+    let Ok(_permit) = shared.waiting_clients.try_acquire() else {
+        let text = Line::new("too many clients are waiting on this relay; try again later");
+        return Err((stream, Refused { code: RefusalCode::LIMIT, text }));
+    };
+    let deadline = Instant::now() + wait;
+    loop {
+        if let Err(error) = tell_waiting(&mut stream, deadline).await {
+            debug!(%error, "client gave up waiting");
+            return Err((stream, no_such_id(id)));
+        }
+        let next_word = Instant::now() + limits::WAITING_INTERVAL;
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.draining.cancelled() => return Err((stream, stopping())),
+                _ = appearances.changed() => if let Some(agent) = shared.registry.find(id) {
+                    return Ok((stream, agent));
+                },
+                () = tokio::time::sleep_until(deadline) => return Err((stream, no_such_id(id))),
+                () = tokio::time::sleep_until(next_word) => break,
+            }
+        }
+    }
+}
+
+async fn tell_waiting(stream: &mut Stream, deadline: Instant) -> Result<(), StreamError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let waiting = Waiting { left_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX) };
+    stream.send.write_frame(&waiting.to_frame()).await
+}
+
+pub(crate) fn no_such_id(id: &Id) -> Refused {
+    Refused { code: RefusalCode::NO_SUCH_ID, text: Line::new(format!("no agent has the ID {id}")) }
+}
+
+pub(crate) fn stopping() -> Refused {
+    Refused { code: RefusalCode::STOPPING, text: Line::new("the relay is stopping; try again in a moment") }
+}

@@ -1,0 +1,49 @@
+//! What the relay serves over HTTP: pages, health, and the opening of WebSockets.
+
+mod pages;
+mod websocket;
+
+use crate::{accept::Peer, shared::Shared};
+use axum::{Router, http::StatusCode, routing::get};
+use converge_proto::rendezvous::RefusalCode;
+use converge_transport::CloseCode;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What handlers may ask about the connection that a request came on.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) peer: Peer,
+    /// 32 bytes of the TLS exporter, when TLS ends here.
+    pub(crate) exporter: Option<[u8; 32]>,
+    /// Held as long as anything of the connection is left.
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: Peer, exporter: Option<[u8; 32]>, permit: OwnedSemaphorePermit) -> Self {
+        Self { peer, exporter, _permit: Arc::new(permit) }
+    }
+}
+
+/// All routes.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/", get(pages::home))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/agent", get(websocket::agent))
+        .route("/client/{address}", get(websocket::client))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page on this relay\n") })
+        .with_state(shared)
+}
+
+/// The close code of a WebSocket that is refused.
+pub(crate) fn close_code_of(code: RefusalCode) -> CloseCode {
+    match code {
+        RefusalCode::PROTOCOL_VIOLATION | RefusalCode::BAD_PROOF => CloseCode::PROTOCOL_VIOLATION,
+        RefusalCode::UNSUPPORTED => CloseCode::UNSUPPORTED_VERSION,
+        RefusalCode::LIMIT => CloseCode::LIMIT,
+        RefusalCode::STOPPING => CloseCode::STOPPING,
+        _ => CloseCode::INTERNAL,
+    }
+}

@@ -1,0 +1,33 @@
+//! Limits that protect a relay from its peers, and their reasons.
+
+use std::time::Duration;
+
+/// A connection must have said what it wants by then: TLS handshake, HTTP header and first frame, each.
+pub const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// An agent must have taken a new stream by then; it is a few bytes on a link that is up.
+pub const AGENT_STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+/// A frame on a control stream must have been sent by then; a peer that does not read is gone.
+pub const CONTROL_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest wait for an agent, whatever a client asks for.
+pub const MAX_WAIT: Duration = Duration::from_hours(1);
+/// How often a waiting client hears that it is still waiting.
+pub const WAITING_INTERVAL: Duration = Duration::from_secs(5);
+/// Clients that wait at the same time.
+pub const MAX_WAITING_CLIENTS: usize = 4096;
+/// IDs held or reserved at the same time.
+pub const MAX_AGENTS: usize = 16_384;
+/// Sessions of one agent at the same time. Below the streams a link allows, so that a link never meets its own limit.
+pub const MAX_SESSIONS_PER_AGENT: u32 = 512;
+/// TCP connections at the same time; more wait in the kernel's queue.
+pub const MAX_TCP_CONNECTIONS: usize = 16_384;
+/// QUIC connections at the same time; more are refused.
+pub const MAX_QUIC_CONNECTIONS: usize = 16_384;
+/// HTTP header of one request.
+pub const MAX_HTTP_HEADER_BYTES: usize = 16 * 1024;
+/// How long an agent's ID stays reserved for its key after its link was lost.
+pub const RESERVATION: Duration = Duration::from_mins(10);
+/// What agents are told to send a ping after, on QUIC (NATs forget UDP after 30 s) and on WebSocket (proxies cut after
+/// 30 s).
+pub const KEEPALIVE_QUIC: Duration = Duration::from_secs(15);
+/// See [`KEEPALIVE_QUIC`].
+pub const KEEPALIVE_WEBSOCKET: Duration = Duration::from_secs(20);

@@ -1,0 +1,100 @@
+//! One session: a client's stream and an agent's, and the bytes between them.
+
+use crate::{accept::Peer, limits, registry::Agent, shared::Shared};
+use converge_proto::{
+    Id,
+    rendezvous::{ClientInfo, Incoming, Message, RefusalCode, Refused, SessionKind, messages::Line},
+};
+use converge_transport::{LinkError, Stream, StreamError, copy_bidirectional};
+use std::{sync::Arc, time::Instant};
+use tokio::sync::SemaphorePermit;
+use tracing::info;
+
+/// An agent's stream that has been told who comes.
+pub(crate) struct Session<'a> {
+    number: u64,
+    agent: &'a Arc<Agent>,
+    stream: Stream,
+    _permit: SemaphorePermit<'a>,
+}
+
+/// Opens a stream to the agent and announces the client on it.
+///
+/// # Errors
+/// What the client is to be told.
+pub(crate) async fn open<'a>(
+    shared: &Shared,
+    agent: &'a Arc<Agent>,
+    kind: SessionKind,
+    client: ClientInfo,
+) -> Result<Session<'a>, Refused> {
+    let Ok(permit) = agent.sessions.try_acquire() else {
+        let text = format!(
+            "the agent has {} sessions already, the most it may have",
+            limits::MAX_SESSIONS_PER_AGENT
+        );
+        return Err(Refused { code: RefusalCode::LIMIT, text: Line::new(text) });
+    };
+    let number = shared.next_session();
+    let opening = async {
+        let mut stream = agent.link.open_stream().await?;
+        stream.send.write_frame(&Incoming { session: number, kind, client }.to_frame()).await?;
+        Ok::<_, StreamError>(stream)
+    };
+    match tokio::time::timeout(limits::AGENT_STREAM_TIMEOUT, opening).await {
+        Ok(Ok(stream)) => Ok(Session { number, agent, stream, _permit: permit }),
+        Ok(Err(error)) => Err(agent_lost(&error.to_string())),
+        Err(_) => Err(agent_lost("it does not take the session")),
+    }
+}
+
+fn agent_lost(why: &str) -> Refused {
+    let text = format!("the agent cannot be reached: {why}; it will be back when its network is");
+    Refused { code: RefusalCode::AGENT_LOST, text: Line::new(text) }
+}
+
+/// Copies until both directions have ended, one has failed, or the relay ends.
+pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Stream, id: &Id, peer: &Peer) {
+    let Session { number, agent, stream: mut to_agent, .. } = session;
+    let begun = Instant::now();
+    info!(session = number, %id, peer = %peer.address, "session begins");
+    let (copied, result) = tokio::select! {
+        biased; // The reason of a link's end is truer than what its streams make of it.
+        () = shared.ending.cancelled() => (None, Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere)))),
+        error = agent.link.closed() => (None, Err((RefusalCode::AGENT_LOST, error.into()))),
+        (copied, result) = copy_bidirectional(&mut client, &mut to_agent) => {
+            (Some(copied), result.map_err(|error| (RefusalCode::AGENT_LOST, error)))
+        }
+    };
+    let copied = copied.unwrap_or_default();
+    let seconds = begun.elapsed().as_secs_f64();
+    let reason = result.as_ref().map_or_else(|(_, error)| error.to_string(), |()| "done".to_owned());
+    info!(
+        session = number,
+        to_agent = copied.forward_bytes,
+        to_client = copied.backward_bytes,
+        seconds,
+        reason,
+        "session ends"
+    );
+    match result {
+        Ok(()) => {
+            tokio::join!(client.close(), to_agent.close());
+        }
+        Err((code, error)) => {
+            let (code, words) = match &error {
+                StreamError::TextMessage => (RefusalCode::PROTOCOL_VIOLATION, error.to_string()),
+                _ if code == RefusalCode::STOPPING => (code, "the relay has stopped".to_owned()),
+                _ => (code, format!("the session was cut: {error}")),
+            };
+            let close = crate::http::close_code_of(code);
+            tokio::join!(
+                async {
+                    client.send.close_websocket(close, &words).await;
+                    client.reset(code).await;
+                },
+                to_agent.reset(code),
+            );
+        }
+    }
+}

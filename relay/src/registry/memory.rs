@@ -1,0 +1,86 @@
+//! The registry of a single relay, in memory.
+
+use super::{Agent, Ending, RegisterError, Registration, Registry};
+use converge_proto::{
+    Id,
+    rendezvous::{IdTable, LinkNumber},
+};
+use converge_transport::CloseCode;
+use futures_util::future::BoxFuture;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+/// Agents of this process.
+#[derive(Clone)]
+pub struct MemoryRegistry {
+    state: Arc<Mutex<State>>,
+    appearances: Arc<watch::Sender<u64>>,
+}
+
+struct State {
+    table: IdTable,
+    /// The agents that the table says hold an ID.
+    agents: HashMap<Id, Arc<Agent>>,
+}
+
+impl MemoryRegistry {
+    /// A registry that keeps IDs for `reservation` and has room for `max_agents`.
+    pub fn new(reservation: Duration, max_agents: usize) -> Self {
+        let state = State { table: IdTable::new(reservation, max_agents), agents: HashMap::new() };
+        Self { state: Arc::new(Mutex::new(state)), appearances: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// The state with all reservations that have ended removed. Each call does so, so no timer is needed.
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.table.handle_timeout(Instant::now());
+        state
+    }
+
+    fn end(&self, id: &Id, link: LinkNumber, ending: Ending) {
+        let mut state = self.state();
+        if state.agents.get(id).is_some_and(|agent| agent.number == link) {
+            state.agents.remove(id);
+        }
+        match ending {
+            Ending::Lost => state.table.lose(id, link, Instant::now()),
+            Ending::Goodbye => state.table.give_up(id, link),
+        }
+    }
+}
+
+impl Registry for MemoryRegistry {
+    fn register(&self, agent: Arc<Agent>) -> BoxFuture<'_, Result<Registration, RegisterError>> {
+        let registered = (|| {
+            let mut state = self.state();
+            let claim = state.table.claim(&agent.verified, agent.number, || Id::generate(rand::random()));
+            let claim = claim.map_err(|_| RegisterError::Full)?;
+            let number = agent.number;
+            let leftover = state.agents.insert(claim.id.clone(), agent);
+            drop(state);
+            if let Some(leftover) = leftover {
+                leftover.link.close(CloseCode::REPLACED, "");
+            }
+            self.appearances.send_modify(|count| *count += 1);
+            let (registry, id) = (self.clone(), claim.id.clone());
+            Ok(Registration::new(claim.id, claim.reassigned, move |ending| registry.end(&id, number, ending)))
+        })();
+        Box::pin(std::future::ready(registered))
+    }
+
+    fn find(&self, id: &Id) -> Option<Arc<Agent>> {
+        self.state().agents.get(id).cloned()
+    }
+
+    fn appearances(&self) -> watch::Receiver<u64> {
+        self.appearances.subscribe()
+    }
+
+    fn agents(&self) -> Vec<Arc<Agent>> {
+        self.state().agents.values().cloned().collect()
+    }
+}

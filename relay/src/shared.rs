@@ -1,0 +1,63 @@
+//! What every task of a relay shares.
+
+use crate::{limits, registry::Registry};
+use converge_proto::RelayUrl;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// One per relay.
+pub(crate) struct Shared {
+    pub(crate) registry: Arc<dyn Registry>,
+    /// The URL for people, when the operator has set one.
+    pub(crate) public_url: Option<RelayUrl>,
+    /// The URL to print and to show on pages when there is no better one.
+    pub(crate) own_url: RelayUrl,
+    /// One permit per client that may still wait for an agent.
+    pub(crate) waiting_clients: Semaphore,
+    /// Every task but the accept loops.
+    pub(crate) tasks: TaskTracker,
+    /// The sessions alone, so that a stopping relay can wait for them.
+    pub(crate) sessions: TaskTracker,
+    /// Nothing new is taken any more.
+    pub(crate) draining: CancellationToken,
+    /// Everything ends now.
+    pub(crate) ending: CancellationToken,
+    links: AtomicU64,
+    session_numbers: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(registry: Arc<dyn Registry>, public_url: Option<RelayUrl>, own_url: RelayUrl) -> Self {
+        Self {
+            registry,
+            public_url,
+            own_url,
+            waiting_clients: Semaphore::new(limits::MAX_WAITING_CLIENTS),
+            tasks: TaskTracker::new(),
+            sessions: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
+            links: AtomicU64::new(0),
+            session_numbers: AtomicU64::new(0),
+        }
+    }
+
+    /// A number for a new link.
+    pub(crate) fn next_link(&self) -> u64 {
+        self.links.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A number for a new session.
+    pub(crate) fn next_session(&self) -> u64 {
+        self.session_numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The URL that pages and agents show.
+    pub(crate) fn shown_url(&self) -> &RelayUrl {
+        self.public_url.as_ref().unwrap_or(&self.own_url)
+    }
+}
