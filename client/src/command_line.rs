@@ -1,0 +1,288 @@
+//! What may be typed.
+
+// Doc comments here are the text of `--help`, where backticks and angle brackets would be printed.
+#![allow(clippy::doc_markdown)]
+
+use crate::{
+    error::ClientError,
+    handoff::Handoff,
+    host_key, listen,
+    openssh::{self, Program},
+    proxy, ssh_config,
+    target::{Target, TargetOptions},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use converge_proto::{Address, CarrierChoice, RelayUrl, version::ProtocolVersion};
+use std::{
+    ffi::OsString,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Be in a CI job that runs converge-agent, with the ssh you have.
+///
+/// ADDRESS is what the agent prints: the whole URL, or ID or ID.FINGERPRINT when the relay is known from --relay,
+/// CONVERGE_RELAY or the configuration file.
+#[derive(Parser)]
+#[command(name = "converge", version, long_version = long_version(), max_term_width = 100)]
+pub struct CommandLine {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    /// The relay's URL, for addresses that do not carry it
+    #[arg(long, env = "CONVERGE_RELAY", value_name = "URL", global = true)]
+    relay: Option<RelayUrl>,
+    /// Which carrier to use, whatever the URL allows
+    #[arg(long, env = "CONVERGE_TRANSPORT", value_name = "CARRIER", global = true)]
+    transport: Option<Transport>,
+    /// How long to wait for a job that has not started its agent yet, such as 10m
+    #[arg(long, env = "CONVERGE_WAIT", value_name = "TIME", default_value = "0s", global = true, value_parser = humantime::parse_duration)]
+    wait: Duration,
+    /// Accept any certificate of the relay; SSH's own host key check still holds
+    #[arg(long, env = "CONVERGE_INSECURE", global = true)]
+    insecure: bool,
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// The private directory of one `converge ssh`
+    #[arg(long, value_name = "DIR", global = true, hide = true)]
+    handoff: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Transport {
+    Auto,
+    Quic,
+    Websocket,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A shell or a command in the job: runs the system's ssh
+    Ssh(OpenSsh),
+    /// Files to and from the job: runs the system's sftp; `:PATH` starts in that directory
+    Sftp(OpenSsh),
+    /// Files to and from the job: runs the system's scp; `:PATH` is a path in the job
+    Scp(OpenSsh),
+    /// The session on standard input and output, for ssh's ProxyCommand
+    Proxy {
+        /// The agent's address
+        address: Address,
+    },
+    /// A local TCP port; each connection to it is a session
+    #[command(alias = "tcptows")]
+    Listen {
+        /// The agent's address
+        address: Address,
+        /// The local port
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10000")]
+        listen: SocketAddr,
+    },
+    /// The agent's host key as known_hosts lines, for ssh's KnownHostsCommand
+    HostKey {
+        /// The agent's address
+        address: String,
+    },
+    /// The block for ~/.ssh/config that makes `ssh ID.converge` just work
+    Config,
+}
+
+#[derive(Args)]
+struct OpenSsh {
+    /// The agent's address
+    address: Address,
+    /// Arguments for the program, as one would give them without converge
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// `wsproxy`: standard input and output as a session.
+#[derive(Parser)]
+#[command(name = "wsproxy", version, max_term_width = 100)]
+pub struct WsProxy {
+    /// Plain bytes in WebSocket messages, without frames
+    #[arg(long)]
+    raw: bool,
+    /// ws://host/client/ID or wss://host/client/ID
+    url: Address,
+}
+
+/// `tcptows`: a local TCP port; each connection to it is a session.
+#[derive(Parser)]
+#[command(name = "tcptows", version, max_term_width = 100)]
+pub struct TcpToWs {
+    /// Plain bytes in WebSocket messages, without frames
+    #[arg(long)]
+    raw: bool,
+    /// The local port, on loopback
+    port: u16,
+    /// ws://host/client/ID or wss://host/client/ID
+    url: Address,
+}
+
+fn long_version() -> &'static str {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{version} (protocol {})", ProtocolVersion::list()).leak()
+}
+
+impl Common {
+    fn target(&self, address: Address) -> Result<Target, ClientError> {
+        let carriers = self.transport.map(|transport| match transport {
+            Transport::Auto => CarrierChoice::Auto,
+            Transport::Quic => CarrierChoice::Quic,
+            Transport::Websocket => CarrierChoice::WebSocket,
+        });
+        let options = TargetOptions {
+            relay: self.relay.clone(),
+            carriers,
+            insecure: self.insecure,
+            wait: self.wait,
+            quiet: self.quiet,
+        };
+        Target::new(address, options)
+    }
+}
+
+impl CommandLine {
+    /// Does what was typed. Returns what to exit with.
+    ///
+    /// # Errors
+    /// [`ClientError`], to be printed.
+    pub fn run(self) -> Result<u8, ClientError> {
+        let Self { common, command } = self;
+        let handoff = common.handoff.clone().map(Handoff::new);
+        match command {
+            Command::Ssh(ssh) => openssh::run(Program::Ssh, &common.target(ssh.address)?, &ssh.arguments),
+            Command::Sftp(sftp) => {
+                openssh::run(Program::Sftp, &common.target(sftp.address)?, &sftp.arguments)
+            }
+            Command::Scp(scp) => openssh::run(Program::Scp, &common.target(scp.address)?, &scp.arguments),
+            Command::Proxy { address } => {
+                let target = common.target(address)?;
+                block_on(proxy::run(&target, handoff.as_ref()))
+            }
+            Command::Listen { address, listen } => {
+                block_on(listen_until_signal(common.target(address)?, listen, listen::Framing::Converge))
+            }
+            Command::HostKey { address } => {
+                let parsed = asked_address(&address)?;
+                let target = common.target(parsed)?;
+                block_on(host_key::run(&target, &address, handoff.as_ref()))
+            }
+            Command::Config => {
+                let own = std::env::current_exe()
+                    .map_err(ClientError::local("cannot find this program's own path"))?;
+                let block = ssh_config::block(&own, common.relay.as_ref());
+                let written = std::io::stdout().write_all(block.as_bytes());
+                written.map(|()| 0).map_err(ClientError::local("cannot write"))
+            }
+        }
+    }
+}
+
+impl WsProxy {
+    /// Does what was typed.
+    ///
+    /// # Errors
+    /// [`ClientError`], to be printed.
+    pub fn run(self) -> Result<u8, ClientError> {
+        let target = Target::new(self.url, TargetOptions::default())?;
+        if self.raw { block_on(proxy::run_raw(&target)) } else { block_on(proxy::run(&target, None)) }
+    }
+}
+
+impl TcpToWs {
+    /// Does what was typed.
+    ///
+    /// # Errors
+    /// [`ClientError`], to be printed.
+    pub fn run(self) -> Result<u8, ClientError> {
+        let target = Target::new(self.url, TargetOptions::default())?;
+        let framing = if self.raw { listen::Framing::Raw } else { listen::Framing::Converge };
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        block_on(listen_until_signal(target, listen, framing))
+    }
+}
+
+/// What ssh asks `KnownHostsCommand` for: a name, or `[name]:port`.
+fn asked_address(asked: &str) -> Result<Address, ClientError> {
+    let name = asked.strip_prefix('[').and_then(|rest| rest.split_once("]:")).map_or(asked, |(name, _)| name);
+    name.parse().map_err(|error| ClientError::Usage(format!("{name:?} is not an agent's address: {error}")))
+}
+
+async fn listen_until_signal(
+    target: Target,
+    address: SocketAddr,
+    framing: listen::Framing,
+) -> Result<(), ClientError> {
+    let stop = CancellationToken::new();
+    let on_signal = stop.clone();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(ClientError::local("cannot listen for signals"))?;
+    let signals = tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        on_signal.cancel();
+    });
+    let result = listen::run(target, address, framing, stop).await;
+    signals.abort();
+    result
+}
+
+/// One thread does: the work is copying between two descriptors.
+fn block_on(work: impl Future<Output = Result<(), ClientError>>) -> Result<u8, ClientError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(ClientError::local("cannot start"))?;
+    let result = runtime.block_on(work);
+    // A blocked read of a terminal must not keep the program.
+    runtime.shutdown_background();
+    result.map(|()| 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_lines_are_consistent() {
+        CommandLine::command().debug_assert();
+        WsProxy::command().debug_assert();
+        TcpToWs::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_ssh_are_left_alone() {
+        let line =
+            CommandLine::try_parse_from(["converge", "ssh", "--quiet", "build", "-v", "--", "ls", "--quiet"]);
+        let CommandLine { common, command: Command::Ssh(ssh) } = line.unwrap_or_else(|e| panic!("{e}"))
+        else {
+            panic!("not ssh");
+        };
+        assert!(common.quiet);
+        assert_eq!(ssh.arguments, ["-v", "--", "ls", "--quiet"]);
+    }
+
+    #[test]
+    fn help_fits_a_screen() {
+        let help = CommandLine::command().render_help().to_string();
+        assert!(help.lines().count() <= 40, "{help}");
+    }
+
+    #[test]
+    fn names_with_a_port_are_names() {
+        assert_eq!(asked_address("[a.converge]:2222").unwrap().id.as_str(), "a");
+        assert_eq!(asked_address("a.converge").unwrap().id.as_str(), "a");
+        assert!(asked_address("[a").is_err());
+    }
+}

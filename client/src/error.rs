@@ -1,0 +1,118 @@
+//! What can go wrong for a person, in words and as exit status.
+
+use converge_proto::{Fingerprint, rendezvous::RefusalCode};
+use converge_transport::{DialError, StreamError};
+
+/// The exit status of the client where it does not run ssh, whose own status it then is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitStatus {
+    /// All is well.
+    Success = 0,
+    /// The command line or the configuration makes no sense.
+    Usage = 2,
+    /// No agent has this ID.
+    NoSuchId = 3,
+    /// The relay cannot be reached, or is not what it should be.
+    Unreachable = 4,
+    /// The relay or the agent said no.
+    Refused = 5,
+    /// The agent's host key is not the one in the address.
+    HostKeyMismatch = 6,
+    /// The session was lost for good.
+    Lost = 7,
+}
+
+/// What a command met. Prints as `what happened: why; what to do`.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The command line or the configuration makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// No agent has this ID.
+    #[error(
+        "{text}: the job has not started its agent yet, or is over; check the ID, or wait for it with --wait 10m"
+    )]
+    NoSuchId {
+        /// The relay's words.
+        text: String,
+    },
+    /// The relay cannot be reached.
+    #[error("cannot connect to the relay: {error}; {}", error.advice())]
+    Dial {
+        /// What happened.
+        error: DialError,
+    },
+    /// The relay said no.
+    #[error("the relay refuses the session: {text} ({code})")]
+    Refused {
+        /// Why, for programs.
+        code: RefusalCode,
+        /// Why, for people.
+        text: String,
+    },
+    /// The agent's host key is not the one in the address.
+    #[error(
+        "the host key does not match: the address says {expected}, the agent that answers has {seen}; \
+         copy the address again from the job's log, and if it is right do not trust this relay"
+    )]
+    HostKeyMismatch {
+        /// From the address.
+        expected: Fingerprint,
+        /// Of the key that the relay named.
+        seen: Fingerprint,
+    },
+    /// The session broke.
+    #[error("the session was cut: {0}; connect again")]
+    Lost(#[from] StreamError),
+    /// This machine failed.
+    #[error("{what}: {source}")]
+    Local {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl ClientError {
+    /// A failure of this machine while doing `what`.
+    pub fn local(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Local { what, source }
+    }
+
+    /// What to exit with.
+    pub fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Usage(_) | Self::Local { .. } => ExitStatus::Usage,
+            Self::NoSuchId { .. } | Self::Dial { error: DialError::NoSuchId } => ExitStatus::NoSuchId,
+            Self::Dial { .. } => ExitStatus::Unreachable,
+            Self::Refused { code, .. } => match *code {
+                RefusalCode::NO_SUCH_ID => ExitStatus::NoSuchId,
+                RefusalCode::STOPPING => ExitStatus::Unreachable,
+                RefusalCode::AGENT_LOST => ExitStatus::Lost,
+                _ => ExitStatus::Refused,
+            },
+            Self::HostKeyMismatch { .. } => ExitStatus::HostKeyMismatch,
+            Self::Lost(_) => ExitStatus::Lost,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_trouble_has_the_promised_status() {
+        let refused = |code| ClientError::Refused { code, text: String::new() }.exit_status() as u8;
+        assert_eq!(ClientError::Usage(String::new()).exit_status() as u8, 2);
+        assert_eq!(refused(RefusalCode::NO_SUCH_ID), 3);
+        assert_eq!(refused(RefusalCode::STOPPING), 4);
+        assert_eq!(refused(RefusalCode::LIMIT), 5);
+        assert_eq!(refused(RefusalCode::UNSUPPORTED), 5);
+        assert_eq!(refused(RefusalCode::AGENT_LOST), 7);
+        assert_eq!(ClientError::Lost(StreamError::EndInsideFrame).exit_status() as u8, 7);
+    }
+}

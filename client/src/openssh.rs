@@ -1,0 +1,183 @@
+//! `converge ssh`, `converge sftp` and `converge scp`: the system's own programs, told how to reach the agent.
+
+use crate::{error::ClientError, handoff::Handoff, target::Target};
+use std::{ffi::OsString, path::Path, process::ExitStatus};
+
+/// AES-GCM first: with the instructions that nearly all processors have it is twice as fast as OpenSSH's first choice.
+pub const CIPHERS: &str = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com";
+
+/// Which of OpenSSH's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A shell, or a command.
+    Ssh,
+    /// Files, interactively or by batch.
+    Sftp,
+    /// Files, named on the command line.
+    Scp,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Sftp => "sftp",
+            Self::Scp => "scp",
+        }
+    }
+
+    /// The command line behind our options. An argument that begins with `:` is a path in the job.
+    fn arguments(self, host: &str, arguments: &[OsString]) -> Vec<OsString> {
+        let remote = |argument: &OsString| {
+            if argument.as_encoded_bytes().starts_with(b":") {
+                let mut path = OsString::from(host);
+                path.push(argument);
+                path
+            } else {
+                argument.clone()
+            }
+        };
+        match self {
+            // ssh itself reads options behind the host name too.
+            Self::Ssh => std::iter::once(host.into()).chain(arguments.iter().cloned()).collect(),
+            Self::Scp => arguments.iter().map(remote).collect(),
+            Self::Sftp => {
+                let (paths, options): (Vec<_>, Vec<_>) = arguments
+                    .iter()
+                    .cloned()
+                    .partition(|argument| argument.as_encoded_bytes().starts_with(b":"));
+                let destination = paths.first().map_or_else(|| host.into(), remote);
+                options.into_iter().chain([destination]).collect()
+            }
+        }
+    }
+}
+
+/// Runs the program and returns what this process should exit with: the program's own status, or ours when our proxy
+/// is what failed.
+///
+/// # Errors
+/// [`ClientError`] when the program cannot be run.
+pub fn run(program: Program, target: &Target, arguments: &[OsString]) -> Result<u8, ClientError> {
+    let directory = tempfile::Builder::new().prefix("converge-").tempdir();
+    let directory = directory.map_err(ClientError::local("cannot make a temporary directory"))?;
+    let handoff = Handoff::new(directory.path());
+    let own = std::env::current_exe().map_err(ClientError::local("cannot find this program's own path"))?;
+
+    let mut command = std::process::Command::new(program.name());
+    for option in options(&own, target, &handoff) {
+        command.arg("-o").arg(option);
+    }
+    command.args(program.arguments(&target.host_name(), arguments));
+    let status = job::run(&mut command).map_err(|source| ClientError::Local {
+        what: format!("cannot run {}; is OpenSSH installed?", program.name()),
+        source,
+    })?;
+    Ok(exit_code(status, handoff.status()))
+}
+
+fn exit_code(status: ExitStatus, proxy: Option<u8>) -> u8 {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), proxy) {
+        // ssh says 255 whatever went wrong, sftp and scp 1 or 255.
+        (Some(code), Some(proxy)) if code != 0 => proxy,
+        (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
+        (None, _) => u8::try_from(128 + status.signal().unwrap_or_default()).unwrap_or(u8::MAX),
+    }
+}
+
+/// What ssh is told. The first value of an option counts, so these come before the person's own.
+fn options(own: &Path, target: &Target, handoff: &Handoff) -> Vec<String> {
+    let own = quoted(&own.to_string_lossy());
+    let mut common = format!("--handoff {}", quoted(&handoff.path().to_string_lossy()));
+    if target.options.insecure {
+        common += " --insecure";
+    }
+    if target.quiet {
+        common += " --quiet";
+    }
+    let address = quoted(&target.whole_address().to_string());
+    let wait = target.wait.as_millis();
+    vec![
+        format!("ProxyCommand={own} proxy {common} --wait {wait}ms {address}"),
+        format!("KnownHostsCommand={own} host-key {common} {address}"),
+        format!("HostKeyAlias={}", target.host_name()),
+        "StrictHostKeyChecking=yes".to_owned(),
+        "UserKnownHostsFile=/dev/null".to_owned(),
+        "GlobalKnownHostsFile=/dev/null".to_owned(),
+        "UpdateHostKeys=no".to_owned(),
+        "CheckHostIP=no".to_owned(),
+        "ServerAliveInterval=0".to_owned(),
+        format!("Ciphers={CIPHERS}"),
+    ]
+}
+
+/// `text` as one word, for a shell and for ssh's own splitting alike, with ssh's `%` tokens switched off.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('%', "%%").replace('\'', r"'\''"))
+}
+
+/// Running a program as if it were this one: terminal signals reach it directly, and stopping it stops us.
+mod job {
+    use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
+    use std::{
+        io,
+        os::unix::process::ExitStatusExt,
+        process::{Command, ExitStatus},
+    };
+
+    pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("the system gave an impossible process ID"))?;
+        loop {
+            match waitpid(Some(pid), WaitOptions::UNTRACED) {
+                Ok(Some((_, status))) if status.stopped() => {
+                    // The person typed `~^Z`: stop as well, so that their shell gets the terminal back.
+                    let _ = kill_process(getpid(), Signal::STOP);
+                    let _ = kill_process(pid, Signal::CONT);
+                }
+                Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(program: Program, arguments: &[&str]) -> Vec<OsString> {
+        let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
+        program.arguments("a.converge", &arguments)
+    }
+
+    #[test]
+    fn host_goes_where_each_program_wants_it() {
+        assert_eq!(arguments(Program::Ssh, &["-v", "true"]), ["a.converge", "-v", "true"]);
+        assert_eq!(arguments(Program::Sftp, &["-b", "-"]), ["-b", "-", "a.converge"]);
+        assert_eq!(arguments(Program::Sftp, &[":/tmp"]), ["a.converge:/tmp"]);
+        assert_eq!(arguments(Program::Scp, &["-r", "x", ":y"]), ["-r", "x", "a.converge:y"]);
+    }
+
+    #[test]
+    fn status_of_our_proxy_shows_through_only_when_ssh_failed() {
+        use std::os::unix::process::ExitStatusExt;
+        let exited = |code: i32| ExitStatus::from_raw(code << 8);
+        assert_eq!(exit_code(exited(0), None), 0);
+        assert_eq!(exit_code(exited(7), None), 7);
+        assert_eq!(exit_code(exited(255), None), 255);
+        assert_eq!(exit_code(exited(255), Some(6)), 6);
+        assert_eq!(exit_code(exited(1), Some(6)), 6);
+        assert_eq!(exit_code(exited(0), Some(7)), 0);
+        assert_eq!(exit_code(ExitStatus::from_raw(15), None), 143);
+    }
+
+    #[test]
+    fn quoting_survives_shells_and_ssh() {
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("50%'s"), r"'50%%'\''s'");
+    }
+}

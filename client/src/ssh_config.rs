@@ -1,0 +1,26 @@
+//! `converge config`: the block for `~/.ssh/config` that makes `ssh ID.converge` just work.
+
+use crate::openssh::{CIPHERS, quoted};
+use converge_proto::{Address, RelayUrl};
+use std::path::Path;
+
+/// The block, for a client at `program` and, when one is given, a relay to name on its command lines.
+pub fn block(program: &Path, relay: Option<&RelayUrl>) -> String {
+    let program = quoted(&program.to_string_lossy());
+    let relay = relay.map(|relay| format!("--relay {} ", quoted(&relay.to_string()))).unwrap_or_default();
+    format!(
+        "# Converge: ssh ID{suffix} or ID.FINGERPRINT{suffix}. The host key comes from the agent, so nothing is asked \n\
+         # and nothing is stored. ServerAliveInterval stays off: the client itself notices a dead connection.\n\
+         Host *{suffix}\n    \
+             ProxyCommand {program} proxy {relay}%h\n    \
+             KnownHostsCommand {program} host-key --quiet {relay}%H\n    \
+             StrictHostKeyChecking yes\n    \
+             UserKnownHostsFile /dev/null\n    \
+             GlobalKnownHostsFile /dev/null\n    \
+             UpdateHostKeys no\n    \
+             CheckHostIP no\n    \
+             ServerAliveInterval 0\n    \
+             Ciphers {CIPHERS}\n",
+        suffix = Address::SUFFIX,
+    )
+}

@@ -1,0 +1,84 @@
+//! Which agent, on which relay, dialed how.
+
+use crate::{config_file::ConfigFile, error::ClientError};
+use converge_proto::{Address, CarrierChoice, RelayUrl};
+use converge_transport::DialOptions;
+use std::time::Duration;
+
+/// Everything that is needed to join a session.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The agent.
+    pub address: Address,
+    /// The relay the agent is on.
+    pub relay: RelayUrl,
+    /// How to dial the relay.
+    pub options: DialOptions,
+    /// How long to wait for an agent that is not there yet.
+    pub wait: Duration,
+    /// Say nothing but errors.
+    pub quiet: bool,
+}
+
+/// What the command line says besides the address.
+#[derive(Clone, Debug, Default)]
+pub struct TargetOptions {
+    /// `--relay`.
+    pub relay: Option<RelayUrl>,
+    /// `--transport`.
+    pub carriers: Option<CarrierChoice>,
+    /// `--insecure`.
+    pub insecure: bool,
+    /// `--wait`.
+    pub wait: Duration,
+    /// `--quiet`.
+    pub quiet: bool,
+}
+
+impl Target {
+    /// Finds the relay: from the address, the command line (or environment), or the user's configuration file.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] when none of them names one.
+    pub fn new(address: Address, options: TargetOptions) -> Result<Self, ClientError> {
+        let TargetOptions { relay, carriers, insecure, wait, quiet } = options;
+        let relay = match address.relay.clone().or(relay) {
+            Some(relay) => relay,
+            None => ConfigFile::load()?.relay.ok_or_else(|| {
+                ClientError::Usage(format!(
+                    "no relay is known for {}: use the whole address from the job's log, or give --relay, \
+                     CONVERGE_RELAY or a configuration file",
+                    address.short()
+                ))
+            })?,
+        };
+        let relay = match carriers {
+            Some(carriers) => relay.with_carriers(carriers),
+            None => relay,
+        };
+        Ok(Self { address, relay, options: DialOptions { insecure }, wait, quiet })
+    }
+
+    /// The address with its relay, for a child process that has no configuration of its own.
+    pub fn whole_address(&self) -> Address {
+        Address { relay: Some(self.relay.clone()), ..self.address.clone() }
+    }
+
+    /// The host name that ssh is given.
+    pub fn host_name(&self) -> String {
+        format!("{}{}", self.address.id, Address::SUFFIX)
+    }
+
+    /// One line for the person, unless they want none.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            say(line);
+        }
+    }
+}
+
+/// One line on standard error. That nobody listens there is no reason to fail.
+pub fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "converge: {line}");
+}
