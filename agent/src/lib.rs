@@ -1,1 +1,23 @@
-//! The Converge agent: runs in a CI job, dials a relay and contains the SSH server
+//! The agent: runs in a CI job, dials a relay, and contains the SSH server that people reach through it.
+//!
+//! Start with [`Config`] and [`Agent`]. The SSH side ([`ssh`], [`sftp`]) knows nothing of relays; the relay side
+//! (`registration`, [`announce`]) knows nothing of SSH but the host key.
+
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+pub mod agent;
+pub mod agent_dir;
+pub mod announce;
+pub mod authorized_keys;
+pub mod backoff;
+pub mod config;
+mod pty;
+pub mod registration;
+pub mod sftp;
+pub mod signals;
+pub mod ssh;
+
+pub use agent::{Agent, AgentError};
+pub use agent_dir::{AgentDir, AgentDirError};
+pub use config::Config;

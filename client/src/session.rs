@@ -120,7 +120,6 @@ async fn ask(target: &Target, link: &Link, question: &impl Message) -> Result<(S
                 });
             }
             FrameType::CONNECTED | FrameType::FOUND => return Ok((stream, frame)),
-            other if other.may_be_skipped() => {}
             frame_type => {
                 let error = FrameError::Unexpected { frame_type, expected: "an answer" };
                 return Err(StreamError::from(error).into());

@@ -65,6 +65,11 @@ impl FrameType {
     pub const fn may_be_skipped(self) -> bool {
         self.0.get() % 2 == 1
     }
+
+    /// Whether this version of the protocol has a meaning for it.
+    pub fn is_known(self) -> bool {
+        Self::KNOWN.iter().any(|(known, _)| *known == self)
+    }
 }
 
 impl fmt::Display for FrameType {

@@ -30,7 +30,7 @@ pub enum CarrierChoice {
 }
 
 impl RelayUrl {
-    /// URLs longer than this are refused unread.
+    /// URLs longer than this, as typed or with every character escaped that must be, are refused.
     pub const MAX_BYTES: usize = 1024;
 
     /// Which carriers the scheme allows.
@@ -134,6 +134,10 @@ impl RelayUrl {
         // `quic` is not a scheme with a host for the URL standard; the grammar behind it is that of https.
         let url = Url::parse(&format!("{}://{rest}", if tls { "https" } else { "http" }))
             .map_err(InvalidRelayUrl::Url)?;
+        // Escaping can treble the length, and what we print must be readable again.
+        if url.as_str().len() > Self::MAX_BYTES {
+            return Err(InvalidRelayUrl::TooLong);
+        }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(InvalidRelayUrl::UserInfo);
         }
@@ -302,6 +306,7 @@ mod tests {
         assert_eq!(error("https://relay#pin-sha256=AAAA"), InvalidRelayUrl::Pin);
         assert_eq!(error(&format!("ws://relay#{}", CertificatePin([0; 32]))), InvalidRelayUrl::PinWithoutTls);
         assert_eq!(error(&format!("https://{}", "a".repeat(2000))), InvalidRelayUrl::TooLong);
+        assert_eq!(error(&format!("https://relay/{}", "\u{fc}".repeat(500))), InvalidRelayUrl::TooLong);
         assert!(matches!(error("https://"), InvalidRelayUrl::Url(_)));
     }
 }

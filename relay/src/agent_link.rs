@@ -105,7 +105,7 @@ async fn handshake(
     let mut frame = register;
     loop {
         match handshake.handle_frame(&frame)? {
-            HandshakeStep::Verified(agent) => return Ok(agent),
+            HandshakeStep::Verified(agent) => return Ok(*agent),
             HandshakeStep::SendChallenge(challenge) => {
                 control.send.write_frame(&challenge.to_frame()).await?;
                 frame = control.recv.read_frame().await?.ok_or(RegistrationError::Ended)?;
@@ -148,7 +148,7 @@ async fn run(
         reassigned: registration.reassigned,
         keepalive_ms: u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX),
         limits: Limits { sessions: limits::MAX_SESSIONS_PER_AGENT },
-        public_url: shared.public_url.as_ref().map(|url| Line::new(url.to_string())),
+        public_url: shared.public_url.clone().map(|url| Line::new(url.with_pin(None).to_string())),
     };
     debug!(software = %agent.info.software, "agent's program");
     let end = match write(&mut control, &registered.to_frame()).await {
@@ -214,7 +214,6 @@ async fn handle_frame(
         }
         FrameType::PONG => Ok(()),
         FrameType::BYE => Err(LinkEnd::Goodbye(Bye::from_frame(&frame).map_err(StreamError::from)?.reason)),
-        other if first_frame::is_unknown(&frame) && other.may_be_skipped() => Ok(()),
         _ => {
             let error: FrameError = first_frame::unexpected(&frame, "Ping, Pong or Bye");
             Err(StreamError::from(error).into())

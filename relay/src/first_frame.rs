@@ -19,31 +19,22 @@ pub(crate) enum FirstFrameError {
     Stream(#[from] StreamError),
 }
 
-/// The first frame that must not be skipped.
+/// The first frame.
 pub(crate) async fn read(stream: &mut Stream) -> Result<Frame, FirstFrameError> {
     let reading = async {
-        loop {
-            match stream.recv.read_frame().await? {
-                Some(frame) if is_unknown(&frame) && frame.frame_type.may_be_skipped() => {}
-                Some(frame) => return Ok(frame),
-                None => return Err(FirstFrameError::Ended),
-            }
-        }
+        let frame = stream.recv.read_frame().await?;
+        frame.ok_or(FirstFrameError::Ended)
     };
     tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, reading).await.map_err(|_| FirstFrameError::Silent)?
-}
-
-pub(crate) fn is_unknown(frame: &Frame) -> bool {
-    !converge_proto::FrameType::KNOWN.iter().any(|(known, _)| *known == frame.frame_type)
 }
 
 /// What a frame is that cannot be a first one.
 pub(crate) fn unexpected(frame: &Frame, expected: &'static str) -> FrameError {
     let frame_type = frame.frame_type;
-    if is_unknown(frame) {
-        FrameError::Unsupported { frame_type }
-    } else {
+    if frame_type.is_known() {
         FrameError::Unexpected { frame_type, expected }
+    } else {
+        FrameError::Unsupported { frame_type }
     }
 }
 

@@ -40,8 +40,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 /// The close code of a WebSocket that is refused.
 pub(crate) fn close_code_of(code: RefusalCode) -> CloseCode {
     match code {
-        RefusalCode::PROTOCOL_VIOLATION | RefusalCode::BAD_PROOF => CloseCode::PROTOCOL_VIOLATION,
-        RefusalCode::UNSUPPORTED => CloseCode::UNSUPPORTED_VERSION,
+        RefusalCode::PROTOCOL_VIOLATION | RefusalCode::BAD_PROOF | RefusalCode::UNSUPPORTED => {
+            CloseCode::PROTOCOL_VIOLATION
+        }
         RefusalCode::LIMIT => CloseCode::LIMIT,
         RefusalCode::STOPPING => CloseCode::STOPPING,
         _ => CloseCode::INTERNAL,

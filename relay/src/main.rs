@@ -1,6 +1,6 @@
 //! The relay's program: read the command line, bind, say where, run until told to stop.
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Parser;
 use converge_certs::Identity;
 use converge_proto::{RelayUrl, version::ProtocolVersion};
@@ -64,7 +64,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         (Some(cert), Some(key)) => Identity::from_files(cert, key),
         _ => Identity::self_signed(&arguments.state_dir, &names(&arguments)),
     };
-    let identity = identity.context("no certificate to serve with; see --cert, --key and --state-dir")?;
+    let identity = identity.map_err(|error| anyhow!("{error}; see --cert, --key and --state-dir"))?;
     let config = Config {
         http: arguments.http,
         public_url: arguments.public_url,
@@ -72,8 +72,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         drain_timeout: arguments.drain_timeout,
         ..Config::new(arguments.listen, identity)
     };
-    let relay = Relay::bind(config)
-        .context("cannot start; is another relay running, or the port taken? see --listen")?;
+    let relay = Relay::bind(config).map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
     announce(&relay);
 
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());

@@ -2,10 +2,15 @@
 
 use crate::{
     close::StreamError,
-    stream::{RecvHalf, SendHalf, Stream},
+    stream::{MAX_CHUNK_BYTES, RecvHalf, SendHalf, Stream},
 };
+use bytes::BytesMut;
 use futures_util::FutureExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// How many bytes went each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,4 +76,84 @@ async fn copy_all(from: &mut RecvHalf, to: &mut SendHalf, copied: &AtomicU64) ->
         copied.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         to.write_chunk(chunk).await.map_err(CopyError::Write)?;
     }
+}
+
+/// Why bytes stopped flowing between a stream and this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalCopyError {
+    /// The stream broke.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// What comes from this machine cannot be read.
+    #[error("cannot read local input: {0}")]
+    Input(#[source] io::Error),
+    /// What goes to this machine cannot be written.
+    #[error("cannot write local output: {0}")]
+    Output(#[source] io::Error),
+}
+
+/// Copies between a stream and this machine until the peer has ended its direction. The end of `input` is passed on,
+/// and the peer may go on after it.
+///
+/// # Errors
+/// [`LocalCopyError`] says which side failed.
+pub async fn copy_local(
+    stream: &mut Stream,
+    input: &mut (impl AsyncRead + Unpin),
+    output: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), LocalCopyError> {
+    let Stream { recv, send } = stream;
+    let sending = async {
+        match copy_input(input, send).await {
+            // The peer ends or goes on as it likes; the other direction shows which.
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    };
+    tokio::select! {
+        biased; // What has arrived goes out, whatever happens to the other direction.
+        result = copy_output(recv, output) => result,
+        error = sending => Err(error),
+    }
+}
+
+async fn copy_input(input: &mut (impl AsyncRead + Unpin), send: &mut SendHalf) -> Result<(), LocalCopyError> {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(MAX_CHUNK_BYTES);
+        let ready = input.read_buf(&mut buffer).now_or_never();
+        let read = if let Some(read) = ready {
+            read
+        } else {
+            send.flush().await?;
+            tokio::select! {
+                biased; // As in `copy_all`.
+                read = input.read_buf(&mut buffer) => read,
+                error = send.keep_alive() => return Err(error.into()),
+            }
+        };
+        match read.map_err(LocalCopyError::Input)? {
+            0 => break,
+            _ => match send.write_chunk(buffer.split().freeze()).await {
+                Err(StreamError::Reset(_)) => return Ok(()),
+                result => result?,
+            },
+        }
+    }
+    match send.finish().await {
+        Err(StreamError::Reset(_)) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+async fn copy_output(
+    recv: &mut RecvHalf,
+    output: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), LocalCopyError> {
+    while let Some(mut chunk) = recv.read_chunk().await? {
+        output.write_all_buf(&mut chunk).await.map_err(LocalCopyError::Output)?;
+        // Written straight to the system, so this is for writers that gather only.
+        output.flush().await.map_err(LocalCopyError::Output)?;
+    }
+    Ok(())
 }

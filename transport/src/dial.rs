@@ -26,6 +26,8 @@ use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 const QUIC_HEAD_START: Duration = Duration::from_secs(1);
 /// How long one carrier may take, from the first packet to the link.
 const CARRIER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much longer QUIC may say nothing after WebSocket has failed: what keeps TCP out rarely lets UDP in.
+const QUIC_LAST_CHANCE: Duration = Duration::from_secs(2);
 /// How many addresses of a relay's name are tried, side by side.
 const MAX_ADDRESSES: usize = 4;
 /// Where a relay says which versions it speaks, when it speaks none of ours.
@@ -38,6 +40,8 @@ pub enum Role<'a> {
     Agent,
     /// A client of the agent with this ID: on WebSocket a link with one stream.
     Client(&'a Id),
+    /// A client that speaks no frames, as a foreign tool would: WebSocket only, a link with one stream of SSH bytes.
+    RawClient(&'a Id),
 }
 
 /// How to dial.
@@ -60,7 +64,11 @@ pub async fn dial(relay: &RelayUrl, options: DialOptions, role: Role<'_>) -> Res
     let trust = TrustConfig::new(trust).map_err(|error| DialError::Setup(error.to_string()))?;
     let addresses = resolve(relay).await?;
     let failed = |error: Failure| DialError::of(relay, vec![error], trust.failure());
-    match relay.carriers() {
+    let carriers = match role {
+        Role::RawClient(_) => CarrierChoice::WebSocket,
+        Role::Agent | Role::Client(_) => relay.carriers(),
+    };
+    match carriers {
         CarrierChoice::Quic => {
             limited(Carrier::Quic, dial_quic(relay, &addresses, &trust)).await.map_err(failed)
         }
@@ -95,7 +103,10 @@ async fn dial_either(
         },
         result = &mut websocket => match result {
             Ok(link) => Ok(link),
-            Err(failure) => quic.await.map_err(|first| vec![first, failure]),
+            Err(failure) => match tokio::time::timeout(QUIC_LAST_CHANCE, quic).await {
+                Ok(result) => result.map_err(|first| vec![first, failure]),
+                Err(_) => Err(vec![Failure { carrier: Carrier::Quic, cause: Cause::Silent }, failure]),
+            },
         },
     }
 }
@@ -157,26 +168,38 @@ async fn dial_websocket(
 ) -> Result<Link, Cause> {
     let path = match role {
         Role::Agent => "agent".to_owned(),
-        Role::Client(id) => format!("{}/{id}", Address::CLIENT_PATH),
+        Role::Client(id) | Role::RawClient(id) => format!("{}/{id}", Address::CLIENT_PATH),
     };
     let (io, exporter) = tcp::connect(relay, addresses, trust).await?;
     let mut request = relay
         .with_scheme(relay.websocket_scheme(), &path)
         .into_client_request()
         .map_err(|error| Cause::Other(error.to_string()))?;
-    let offered = HeaderValue::from_static(ProtocolVersion::NEWEST.subprotocol());
-    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
+    let framing = match role {
+        Role::RawClient(_) => Framing::Raw,
+        Role::Agent | Role::Client(_) => Framing::Converge,
+    };
+    if framing == Framing::Converge {
+        let offered = HeaderValue::from_static(ProtocolVersion::NEWEST.subprotocol());
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
+    }
     let opening = tokio_tungstenite::client_async_with_config(request, io, Some(websocket::config()));
-    let (websocket, _) = opening.await.map_err(upgrade_failure)?;
-    let (sender, receiver) = websocket::split(websocket, Framing::Converge);
+    let (websocket, _) = opening.await.map_err(|error| upgrade_failure(error, framing))?;
+    let (sender, receiver) = websocket::split(websocket, framing);
     Ok(match role {
         Role::Agent => Link::multiplexed(MuxLink::start(sender, receiver, Side::Dialing), exporter),
-        Role::Client(_) => Link::single(Stream::websocket(sender, receiver)),
+        Role::Client(_) | Role::RawClient(_) => Link::single(Stream::websocket(sender, receiver)),
     })
 }
 
-fn upgrade_failure(error: tungstenite::Error) -> Cause {
+fn upgrade_failure(error: tungstenite::Error, framing: Framing) -> Cause {
     match error {
+        // To our own clients a relay says so in a frame.
+        tungstenite::Error::Http(response)
+            if framing == Framing::Raw && response.status() == StatusCode::NOT_FOUND =>
+        {
+            Cause::NoSuchId
+        }
         tungstenite::Error::Http(response) => {
             let versions =
                 response.headers().get(VERSIONS_HEADER).and_then(|versions| versions.to_str().ok());
@@ -205,6 +228,8 @@ pub(crate) enum Cause {
     Io(io::Error),
     /// An HTTP server that does not speak our WebSocket.
     NotARelay(StatusCode),
+    /// The relay knows no such ID.
+    NoSuchId,
     /// No common protocol version.
     Version { relay_speaks: Option<String> },
     /// What the library said.
@@ -227,6 +252,7 @@ impl fmt::Display for Failure {
                 f.write_str("the server opens WebSockets but does not speak Converge")
             }
             Cause::NotARelay(status) => write!(f, "the server answers {status} and is not a relay"),
+            Cause::NoSuchId => f.write_str("the relay has no agent with this ID"),
             Cause::Version { relay_speaks: Some(theirs) } => {
                 write!(f, "the relay speaks {theirs}, this program {}", ProtocolVersion::list())
             }
@@ -261,6 +287,9 @@ pub enum DialError {
         /// What each carrier met.
         failures: Vec<Failure>,
     },
+    /// A raw client's relay knows no such ID.
+    #[error("the relay has no agent with this ID")]
+    NoSuchId,
     /// No carrier got through.
     #[error("cannot reach {authority}: {}", join(failures))]
     Unreachable {
@@ -279,6 +308,9 @@ impl DialError {
         if let Some(failure) = trust {
             return Self::NotTrusted { failure };
         }
+        if failures.iter().any(|failure| matches!(failure.cause, Cause::NoSuchId)) {
+            return Self::NoSuchId;
+        }
         if failures.iter().any(|failure| matches!(failure.cause, Cause::Version { .. })) {
             return Self::Version { failures };
         }
@@ -295,6 +327,7 @@ impl DialError {
             Self::NotTrusted { failure: TrustFailure::NotTrusted(_) } => {
                 "use the URL that the relay prints at its start: it carries the pin of a self-signed certificate"
             }
+            Self::NoSuchId => "check the ID, and whether the job still runs",
             Self::Version { .. } => "upgrade the older of the two",
             Self::Unreachable { .. } => {
                 "check that the relay runs there and that the network lets it through"

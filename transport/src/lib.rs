@@ -18,7 +18,7 @@ pub mod stream;
 pub mod websocket;
 
 pub use close::{CloseCode, LinkError, StreamError};
-pub use copy::{Copied, copy_bidirectional};
+pub use copy::{Copied, LocalCopyError, copy_bidirectional, copy_local};
 pub use dial::{DialError, DialOptions, Role, dial};
 pub use link::{Carrier, Link};
 pub use stream::{RecvHalf, SendHalf, Stream};

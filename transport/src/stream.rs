@@ -113,7 +113,7 @@ impl RecvHalf {
     }
 
     /// The next frame, or `None` at the end of the stream. What is behind the frame stays for the next call of any
-    /// kind.
+    /// kind. Frames of a newer peer that may be skipped are skipped here, once for all programs.
     ///
     /// The caller sets the time limit. At most one frame and one chunk are held.
     ///
@@ -122,7 +122,10 @@ impl RecvHalf {
     pub async fn read_frame(&mut self) -> Result<Option<Frame>, StreamError> {
         loop {
             if let Some(frame) = Frame::decode(&mut self.buffered)? {
-                return Ok(Some(frame));
+                if frame.frame_type.is_known() || !frame.frame_type.may_be_skipped() {
+                    return Ok(Some(frame));
+                }
+                continue;
             }
             match self.carrier.read_chunk().await? {
                 Some(chunk) => self.buffered.extend_from_slice(&chunk),

@@ -270,10 +270,18 @@ impl Receiver {
             return Ok(None);
         }
         let error = match frame {
-            Some(CloseFrame { code, reason }) => LinkError::ClosedByPeer {
-                code: CloseCode::from_websocket(code.into()).unwrap_or(CloseCode::DONE),
-                reason: Line::new(reason.as_str()),
-            },
+            Some(CloseFrame { code, reason }) => {
+                let reason = Line::new(reason.as_str());
+                match CloseCode::from_websocket(code.into()) {
+                    Some(code) => LinkError::ClosedByPeer { code, reason },
+                    None if matches!(code, Status::Normal | Status::Away) => {
+                        LinkError::ClosedByPeer { code: CloseCode::DONE, reason }
+                    }
+                    None => {
+                        LinkError::Broken(format!("the WebSocket was closed with status {code} {reason}"))
+                    }
+                }
+            }
             None => LinkError::ClosedByPeer { code: CloseCode::DONE, reason: Line::default() },
         };
         *self.close.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());

@@ -69,7 +69,7 @@ pub enum HandshakeStep {
     /// Send this and wait for the next frame.
     SendChallenge(Challenge),
     /// The agent has proved its key.
-    Verified(VerifiedAgent),
+    Verified(Box<VerifiedAgent>),
 }
 
 /// An agent that has proved its host key on this link.
@@ -83,9 +83,13 @@ pub struct VerifiedAgent {
     pub info: AgentInfo,
 }
 
-impl From<Register> for VerifiedAgent {
+impl From<Register> for Box<VerifiedAgent> {
     fn from(register: Register) -> Self {
-        Self { wanted: register.wanted, host_key: register.host_key, info: register.agent }
+        Self::new(VerifiedAgent {
+            wanted: register.wanted,
+            host_key: register.host_key,
+            info: register.agent,
+        })
     }
 }
 

@@ -1,0 +1,97 @@
+//! The lines to copy: how people reach this agent.
+
+use converge_proto::{Address, HostKey, Id, RelayUrl};
+use std::fmt::{self, Write};
+
+/// How an agent can be reached, as text for the CI log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    relay: RelayUrl,
+    id: Id,
+    host_key: HostKey,
+}
+
+impl Announcement {
+    /// What to print for an agent with this ID and key on this relay.
+    pub fn new(relay: RelayUrl, id: Id, host_key: HostKey) -> Self {
+        Self { relay, id, host_key }
+    }
+
+    fn address(&self) -> Address {
+        let fingerprint = Some(self.host_key.fingerprint());
+        Address { id: self.id.clone(), fingerprint, relay: Some(self.relay.clone()) }
+    }
+
+    /// Plain ssh through a foreign tool. The host key is on the line itself, so nothing between can pretend to be
+    /// the agent, and nobody is asked.
+    fn plain_ssh(&self) -> String {
+        let websocket = self.relay.with_scheme(
+            self.relay.websocket_scheme(),
+            &format!("{}/{}", Address::CLIENT_PATH, self.id),
+        );
+        // The tool knows no pin; what it would check, ssh checks better.
+        let unchecked = if self.relay.pin().is_some() { "-k " } else { "" };
+        let host = format!("{}{}", self.id, Address::SUFFIX);
+        format!(
+            "ssh -o ProxyCommand='websocat --binary {unchecked}{websocket}' \
+             -o KnownHostsCommand='/bin/echo {host} {}' {host}",
+            self.host_key.to_openssh(),
+        )
+    }
+
+    fn page(&self) -> String {
+        let short = self.address().short();
+        self.relay.with_scheme(self.relay.http_scheme(), &format!("{}/{short}", Address::CLIENT_PATH))
+    }
+}
+
+impl fmt::Display for Announcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address();
+        writeln!(f, "This job is open for ssh as {}.\n", self.id)?;
+        writeln!(f, "  with the converge client:")?;
+        writeln!(f, "    converge ssh '{address}'")?;
+        writeln!(f, "    converge sftp '{address}'")?;
+        writeln!(f, "  with plain ssh and websocat:")?;
+        writeln!(f, "    {}", self.plain_ssh())?;
+        writeln!(f, "  more ways:")?;
+        writeln!(f, "    {}", self.page())?;
+        f.write_char('\n')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ssh_key::{
+        PrivateKey,
+        private::{Ed25519Keypair, KeypairData},
+    };
+
+    fn announcement(relay: &str) -> String {
+        let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&[1; 32]));
+        let key = PrivateKey::new(pair, "").unwrap();
+        let host_key = HostKey::new(key.public_key()).unwrap();
+        Announcement::new(relay.parse().unwrap(), "lusab-babad".parse().unwrap(), host_key).to_string()
+    }
+
+    #[test]
+    fn address_carries_fingerprint_and_pin() {
+        let pin = "pin-sha256=".to_owned() + &"A".repeat(43);
+        let text = announcement(&format!("https://relay:4433/base#{pin}"));
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("converge ssh ")).unwrap();
+        let address: Address = line.trim_matches('\'').parse().unwrap();
+        assert_eq!(address.id.as_str(), "lusab-babad");
+        assert!(address.fingerprint.is_some());
+        assert_eq!(address.relay.unwrap().to_string(), format!("https://relay:4433/base#{pin}"));
+        assert!(text.contains("websocat --binary -k wss://relay:4433/base/client/lusab-babad'"), "{text}");
+    }
+
+    #[test]
+    fn plain_ssh_is_given_the_host_key_itself() {
+        let text = announcement("ws://relay:80");
+        assert!(text.contains("websocat --binary ws://relay/client/lusab-babad'"), "{text}");
+        assert!(text.contains("'/bin/echo lusab-babad.converge ssh-ed25519 AAAA"), "{text}");
+        assert!(text.contains("http://relay/client/lusab-babad."), "{text}");
+    }
+}

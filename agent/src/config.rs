@@ -1,0 +1,27 @@
+//! What an agent runs with.
+
+use crate::authorized_keys::AuthorizedKeys;
+use converge_proto::{Id, RelayUrl};
+use ssh_key::PrivateKey;
+use std::path::PathBuf;
+
+/// An agent's configuration. Checked before anything is dialed.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the relay is.
+    pub relay: RelayUrl,
+    /// Accept any certificate of the relay.
+    pub insecure: bool,
+    /// The ID to ask for; without one the relay makes one up.
+    pub id: Option<Id>,
+    /// The agent directory, for `$agentdir`.
+    pub agent_dir: PathBuf,
+    /// The SSH host key.
+    pub host_key: PrivateKey,
+    /// Who may log in.
+    pub authorized_keys: AuthorizedKeys,
+    /// Shells to try before the default ones.
+    pub shells: Vec<PathBuf>,
+    /// Where sessions start.
+    pub working_dir: PathBuf,
+}

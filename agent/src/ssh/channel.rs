@@ -1,0 +1,253 @@
+//! One session channel: what the client prepares, and then the one program it asks for.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::{Arc, Weak};
+
+use russh::ChannelWriteHalf;
+use russh::server::{Handle, Msg};
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::environment::{self, ClientEnvironment, Particulars};
+use super::exit::{CANNOT_START, Exit};
+use super::flow::{Backlog, InputOverflow, InputReader, InputSender, input};
+use super::output::{ChannelOutput, Stream};
+use super::process::{self, Launch, SignalRequests};
+use super::{SessionContext, Shared, file_transfer, shell, terminal};
+use crate::authorized_keys::KeyOptions;
+use crate::pty::{Pty, PtyControl, PtySize};
+use crate::sftp::SftpConfig;
+
+/// Signal requests that wait for a program; more are dropped, as the kernel merges signals too.
+const MAX_WAITING_SIGNALS: usize = 16;
+
+/// The name of the subsystem, and of what a forced command calls to allow it, as in OpenSSH's configuration.
+pub(super) const SFTP: &str = "sftp";
+const INTERNAL_SFTP: &str = "internal-sftp";
+
+/// The connection's view of a channel. Dropping it hangs its program up.
+pub(super) struct SessionChannel {
+    input: InputSender,
+    terminal: Weak<PtyControl>,
+    signals: mpsc::Sender<Signal>,
+    preparation: Option<Preparation>,
+    cancel: CancellationToken,
+    /// Fires when the program has ended and the channel was closed from our side.
+    over: CancellationToken,
+}
+
+/// What a channel has until its program is started.
+struct Preparation {
+    input: InputReader,
+    output: ChannelWriteHalf<Msg>,
+    environment: ClientEnvironment,
+    terminal: Option<(Pty, String)>,
+    signals: SignalRequests,
+}
+
+/// What a client asks a channel to run.
+#[derive(Debug)]
+pub(super) enum Request {
+    Shell,
+    Command(Vec<u8>),
+    Sftp,
+}
+
+impl SessionChannel {
+    pub(super) fn new(
+        output: ChannelWriteHalf<Msg>,
+        backlog: Arc<Backlog>,
+        cancel: CancellationToken,
+    ) -> Self {
+        let (sender, reader) = input(backlog);
+        let (signals, waiting) = mpsc::channel(MAX_WAITING_SIGNALS);
+        let preparation = Preparation {
+            input: reader,
+            output,
+            environment: ClientEnvironment::default(),
+            terminal: None,
+            signals: waiting,
+        };
+        Self {
+            input: sender,
+            terminal: Weak::new(),
+            signals,
+            preparation: Some(preparation),
+            cancel,
+            over: CancellationToken::new(),
+        }
+    }
+
+    /// Whether the channel's program has ended, and nothing here is needed any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    pub(super) fn push_input(&self, data: &[u8]) -> Result<(), InputOverflow> {
+        self.input.push(data)
+    }
+
+    pub(super) fn end_input(&self) {
+        self.input.end();
+    }
+
+    /// Takes a variable; says whether it is allowed here and now.
+    pub(super) fn set_variable(&mut self, name: &str, value: &str) -> bool {
+        self.preparation.as_mut().is_some_and(|preparation| preparation.environment.set(name, value))
+    }
+
+    /// Opens a terminal for the program to come; says whether there is one.
+    pub(super) fn open_terminal(&mut self, term: &str, size: PtySize, modes: &[(russh::Pty, u32)]) -> bool {
+        let Some(preparation) = &mut self.preparation else { return false };
+        if preparation.terminal.is_some() || term.contains('\0') {
+            return false;
+        }
+        let pty = match Pty::open() {
+            Ok(pty) => pty,
+            Err(error) => {
+                tracing::warn!(%error, "cannot open a terminal");
+                return false;
+            }
+        };
+        self.terminal = pty.control();
+        preparation.terminal = Some((pty, term.to_owned()));
+        self.resize(size);
+        if let Some(Err(error)) = self.terminal.upgrade().map(|terminal| terminal.apply_modes(modes)) {
+            debug!(%error, "cannot set the modes of a terminal");
+        }
+        true
+    }
+
+    /// Resizes the terminal, if there is (still) one.
+    pub(super) fn resize(&self, size: PtySize) {
+        if let Some(Err(error)) = self.terminal.upgrade().map(|terminal| terminal.resize(size)) {
+            debug!(%error, "cannot resize a terminal");
+        }
+    }
+
+    /// Passes a signal on to the program, now or when it starts.
+    pub(super) fn signal(&self, signal: Signal) {
+        if self.signals.try_send(signal).is_err() {
+            debug!(signal = signal.as_raw(), "signal dropped: the program has ended or too many wait");
+        }
+    }
+
+    /// The channel's one program, to be run as a task; `None` when it had one already.
+    pub(super) fn start(
+        &mut self,
+        request: Request,
+        connection: Handle,
+        shared: &Shared,
+        context: &SessionContext,
+        options: &KeyOptions,
+    ) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
+        let mut preparation = self.preparation.take()?;
+        let pty = preparation.terminal.take();
+        let program = choose(request, &preparation.environment, pty.as_ref(), shared, context, options);
+        let (cancel, over) = (self.cancel.clone(), self.over.clone().drop_guard());
+        let Preparation { input, output, signals, .. } = preparation;
+        let output = ChannelOutput::new(output, connection);
+        Some(async move {
+            run(program, pty.map(|(pty, _)| pty), input, output, signals, cancel).await;
+            drop(over);
+        })
+    }
+}
+
+impl Drop for SessionChannel {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// What will be run after a forced command has had its say.
+enum Program {
+    Launch(Launch),
+    Sftp(SftpConfig),
+    /// Nothing: this is what the user is told instead.
+    Impossible(String),
+}
+
+fn choose(
+    request: Request,
+    client: &ClientEnvironment,
+    pty: Option<&(Pty, String)>,
+    shared: &Shared,
+    context: &SessionContext,
+    options: &KeyOptions,
+) -> Program {
+    let is_sftp = match &options.command {
+        Some(forced) => forced.trim() == INTERNAL_SFTP,
+        None => matches!(request, Request::Sftp),
+    };
+    let requested: Option<OsString> = match request {
+        Request::Shell => None,
+        Request::Command(line) => Some(OsString::from_vec(line)),
+        Request::Sftp => Some(INTERNAL_SFTP.into()),
+    };
+    if is_sftp {
+        return Program::Sftp(SftpConfig { root_dir: shared.working_dir.clone() });
+    }
+    let Some(shell) = shell::choose(&shared.shells, &shared.environment) else {
+        return Program::Impossible("converge-agent: no shell found\r\n".to_owned());
+    };
+    let terminal_name = pty.and_then(|(pty, _)| pty.name().ok());
+    let terminal = pty.zip(terminal_name.as_deref()).map(|((_, term), name)| (term.as_str(), name));
+    let (command, original_command) = match &options.command {
+        Some(forced) => (Some(forced.into()), requested.as_deref()),
+        None => (requested.clone(), None),
+    };
+    let environment = environment::build(
+        &shared.environment,
+        context,
+        &Particulars {
+            client,
+            key: &options.environment,
+            shell: shell.as_os_str(),
+            working_dir: shared.working_dir.as_os_str(),
+            terminal,
+            original_command,
+        },
+    );
+    Program::Launch(Launch { shell, command, environment, working_dir: shared.working_dir.clone() })
+}
+
+/// Runs a channel's program and ends the channel.
+async fn run(
+    program: Program,
+    pty: Option<Pty>,
+    input: InputReader,
+    output: ChannelOutput,
+    signals: SignalRequests,
+    cancel: CancellationToken,
+) {
+    let exit = match (program, pty) {
+        (Program::Launch(launch), pty) => {
+            let result = match pty {
+                Some(pty) => terminal::run(&launch, pty, input, &output, signals, &cancel).await,
+                None => process::run(&launch, input, &output, signals, &cancel).await,
+            };
+            match result {
+                Ok(exit) => exit,
+                Err(error) => fail(&output, launch.failure(&error), &cancel).await,
+            }
+        }
+        (Program::Sftp(config), _) => file_transfer::run(config, input, &output, &cancel).await,
+        (Program::Impossible(text), _) => fail(&output, text, &cancel).await,
+    };
+    let Some(exit) = exit else { return };
+    debug!(?exit, "program ended");
+    output.finish(exit).await;
+}
+
+async fn fail(output: &ChannelOutput, text: String, cancel: &CancellationToken) -> Option<Exit> {
+    tracing::warn!(reason = text.trim_end(), "cannot start a program");
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        _ = output.send(Stream::Stderr, text) => Some(Exit::Status(CANNOT_START)),
+    }
+}

@@ -1,0 +1,316 @@
+//! Answers to the requests of one SSH connection.
+//!
+//! Runs inside the connection's one task, so nothing here waits for anything but the key files and, for
+//! [`TRICKLE_DELAY`], the clock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use russh::keys::{HashAlg, PublicKey};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
+use tracing::{Instrument, debug, info, warn};
+
+use super::algorithms::is_accepted;
+use super::channel::{Request, SFTP, SessionChannel};
+use super::connection::Life;
+use super::exit::requested_signal;
+use super::flow::{Backlog, InputOverflow, TRICKLE_DELAY};
+use super::{SessionContext, Shared, SshError};
+use crate::authorized_keys::{Entry, KeyOptions, Problem};
+use crate::pty::PtySize;
+
+/// How many channels one connection may have open at the same time.
+pub const MAX_CHANNELS: usize = 256;
+
+/// SSH's reason code for "administratively prohibited"
+/// ([RFC 4254 section 5.1](https://www.rfc-editor.org/rfc/rfc4254#section-5.1)).
+const ADMINISTRATIVELY_PROHIBITED: u32 = 1;
+
+/// The state of one SSH connection.
+pub(super) struct ConnectionHandler {
+    shared: Arc<Shared>,
+    context: Arc<SessionContext>,
+    life: Life,
+    /// What the key of the person who logged in allows; refuses everything until then.
+    options: Option<KeyOptions>,
+    backlog: Arc<Backlog>,
+    /// At most [`MAX_CHANNELS`] that are not over.
+    channels: HashMap<ChannelId, SessionChannel>,
+}
+
+impl ConnectionHandler {
+    pub(super) fn new(shared: Arc<Shared>, context: SessionContext, life: Life) -> Self {
+        Self {
+            shared,
+            context: Arc::new(context),
+            life,
+            options: None,
+            backlog: Arc::default(),
+            channels: HashMap::new(),
+        }
+    }
+
+    async fn find_key(&self, key: &PublicKey) -> (Option<Entry>, Vec<Problem>) {
+        let shared = Arc::clone(&self.shared);
+        let key = key.clone();
+        tokio::task::spawn_blocking(move || shared.authorized_keys.find(&key, SystemTime::now()))
+            .await
+            .unwrap_or_default()
+    }
+
+    fn start(&mut self, id: ChannelId, request: Request, session: &mut Session) -> Result<(), SshError> {
+        debug!(channel = id.number(), ?request, "program requested");
+        let task = self.channels.get_mut(&id).zip(self.options.as_ref()).and_then(|(channel, options)| {
+            channel.start(request, session.handle(), &self.shared, &self.context, options)
+        });
+        match task {
+            Some(task) => {
+                session.channel_success(id)?;
+                self.life.tasks.spawn(task.in_current_span());
+            }
+            None => session.channel_failure(id)?,
+        }
+        Ok(())
+    }
+}
+
+fn reply(granted: bool, id: ChannelId, session: &mut Session) -> Result<(), SshError> {
+    if granted {
+        session.channel_success(id)?;
+    } else {
+        session.channel_failure(id)?;
+    }
+    Ok(())
+}
+
+async fn refuse(reply: ChannelOpenHandle, reason: &str) {
+    debug!(reason, "channel refused");
+    reply
+        .reject(ChannelOpenFailure::Other { code: ADMINISTRATIVELY_PROHIBITED, reason: reason.to_owned() })
+        .await;
+}
+
+impl Handler for ConnectionHandler {
+    type Error = SshError;
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, SshError> {
+        if !is_accepted(offer.algorithm) {
+            debug!(user, algorithm = %offer.algorithm, "login refused: signature algorithm is too weak");
+            return Ok(Auth::reject());
+        }
+        let (entry, problems) = self.find_key(offer.public_key).await;
+        if entry.is_some() {
+            return Ok(Auth::Accept);
+        }
+        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256);
+        debug!(user, key = %fingerprint, "login refused: no such key");
+        for problem in problems {
+            warn!(user, key = %fingerprint, %problem, "login refused");
+        }
+        Ok(Auth::reject())
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, SshError> {
+        // Asked again: the offer may be from a moment ago, and this answer is the one that counts.
+        let (Some(entry), true) = (self.find_key(key.public_key).await.0, is_accepted(key.algorithm)) else {
+            return Ok(Auth::reject());
+        };
+        let fingerprint = key.public_key.fingerprint(HashAlg::Sha256);
+        info!(user, key = %fingerprint, comment = ?entry.comment, "login");
+        self.options = Some(entry.options);
+        self.life.logged_in.cancel();
+        Ok(Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SshError> {
+        self.channels.retain(|_, channel| !channel.is_over());
+        if self.channels.len() >= MAX_CHANNELS {
+            refuse(reply, &format!("this connection has {MAX_CHANNELS} channels open, close some first"))
+                .await;
+            return Ok(());
+        }
+        let id = channel.id();
+        debug!(channel = id.number(), "channel opened");
+        // The read half is dropped: its bounded queue would stop the whole connection (see `flow`). What arrives
+        // comes through the methods below.
+        let (_, output) = channel.split();
+        let cancel = self.life.ended.child_token();
+        self.channels.insert(id, SessionChannel::new(output, Arc::clone(&self.backlog), cancel));
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host_to_connect: &str,
+        _port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SshError> {
+        refuse(reply, "this agent does not forward ports").await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SshError> {
+        refuse(reply, "this agent does not forward sockets").await;
+        Ok(())
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SshError> {
+        refuse(reply, "this agent does not forward X11").await;
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), SshError> {
+        debug!(channel = id.number(), "channel closed by the client");
+        self.channels.remove(&id);
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), SshError> {
+        if let Some(channel) = self.channels.get(&id) {
+            channel.end_input();
+        }
+        Ok(())
+    }
+
+    async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), SshError> {
+        let Some(channel) = self.channels.get(&id) else { return Ok(()) };
+        if let Err(InputOverflow) = channel.push_input(data) {
+            session.disconnect(Disconnect::ProtocolError, "more data than the window allows", "")?;
+            return Err(SshError::WindowIgnored);
+        }
+        if self.backlog.is_trickle(data.len()) {
+            tokio::time::sleep(TRICKLE_DELAY).await;
+        }
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _id: ChannelId, _current: u32) -> u32 {
+        self.backlog.window()
+    }
+
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), SshError> {
+        let granted = self.channels.get_mut(&id).is_some_and(|channel| channel.set_variable(name, value));
+        if !granted {
+            debug!(channel = id.number(), ?name, "environment variable refused");
+        }
+        reply(granted, id, session)
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        width_pixels: u32,
+        height_pixels: u32,
+        modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), SshError> {
+        let size = PtySize::new(columns, rows, width_pixels, height_pixels);
+        let allowed = self.options.as_ref().is_some_and(|options| options.pty);
+        let granted = allowed
+            && self.channels.get_mut(&id).is_some_and(|channel| channel.open_terminal(term, size, modes));
+        debug!(channel = id.number(), ?term, granted, "terminal requested");
+        reply(granted, id, session)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        id: ChannelId,
+        columns: u32,
+        rows: u32,
+        width_pixels: u32,
+        height_pixels: u32,
+        session: &mut Session,
+    ) -> Result<(), SshError> {
+        let channel = self.channels.get(&id);
+        if let Some(channel) = channel {
+            channel.resize(PtySize::new(columns, rows, width_pixels, height_pixels));
+        }
+        reply(channel.is_some(), id, session)
+    }
+
+    async fn signal(&mut self, id: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), SshError> {
+        let Some(channel) = self.channels.get(&id) else { return Ok(()) };
+        if let Some(signal) = requested_signal(&signal) {
+            channel.signal(signal);
+        } else {
+            debug!(?signal, "unknown signal requested");
+        }
+        Ok(())
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), SshError> {
+        self.start(id, Request::Shell, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        id: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), SshError> {
+        self.start(id, Request::Command(data.to_vec()), session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), SshError> {
+        if name == SFTP {
+            return self.start(id, Request::Sftp, session);
+        }
+        debug!(?name, "unknown subsystem requested");
+        reply(false, id, session)
+    }
+
+    async fn x11_request(
+        &mut self,
+        id: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), SshError> {
+        reply(false, id, session)
+    }
+}

@@ -1,0 +1,144 @@
+//! Programs without a terminal, and what all programs have in common.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, debug};
+
+use super::exit::Exit;
+use super::flow::InputReader;
+use super::output::{ChannelOutput, Stream};
+use crate::pty::fork_lock;
+
+/// How long a program that was hung up is waited for. One that ignores SIGHUP was meant to live on (`nohup`); it is
+/// still reaped when it ends, by the runtime.
+const HANG_UP_TIME: Duration = Duration::from_secs(2);
+
+/// A command line for a shell, or an interactive shell, with its surroundings.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub(super) shell: PathBuf,
+    pub(super) command: Option<OsString>,
+    pub(super) environment: Vec<(OsString, OsString)>,
+    pub(super) working_dir: PathBuf,
+}
+
+impl Launch {
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.shell);
+        command
+            .arg0(self.shell.file_name().unwrap_or(OsStr::new("sh")))
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(&self.working_dir);
+        if let Some(line) = &self.command {
+            command.arg("-c").arg(line);
+        }
+        command
+    }
+
+    /// What the user is told when the program cannot be started.
+    pub(super) fn failure(&self, error: &io::Error) -> String {
+        format!(
+            "converge-agent: cannot start {} in {}: {error}\r\n",
+            self.shell.display(),
+            self.working_dir.display()
+        )
+    }
+}
+
+/// Signals that the client asks for.
+pub(super) type SignalRequests = mpsc::Receiver<Signal>;
+
+/// Runs a program with three pipes. `None`: it was hung up, and there is nobody to be told how it ended.
+pub(super) async fn run(
+    launch: &Launch,
+    input: InputReader,
+    output: &ChannelOutput,
+    mut signals: SignalRequests,
+    cancel: &CancellationToken,
+) -> io::Result<Option<Exit>> {
+    let mut command = launch.command();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = {
+        let _guard = fork_lock();
+        command.spawn()?
+    };
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(io::Error::other("a pipe is missing"));
+    };
+    // A task of its own: a program that does not read must not stop its own output.
+    let _feeder = AbortOnDropHandle::new(tokio::spawn(feed(input, stdin).in_current_span()));
+    let ended = tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        (status, (), ()) = async { tokio::join!(
+            wait(&mut child, &mut signals),
+            output.copy(stdout, Stream::Stdout),
+            output.copy(stderr, Stream::Stderr),
+        ) } => Some(status?),
+    };
+    if ended.is_none() {
+        hang_up(&mut child).await;
+    }
+    Ok(ended.map(Exit::new))
+}
+
+/// Writes what the client sends to a program; the sink is closed at the end of the input.
+///
+/// When the program does not read any more, the rest is discarded, so that the client is not stopped in mid-file:
+/// it still has to see the program's output and exit status.
+async fn feed<W: AsyncWrite + Unpin>(mut input: InputReader, mut sink: W) {
+    while let Some(chunk) = input.next().await {
+        if sink.write_all(&chunk).await.is_err() {
+            discard(input).await;
+            return;
+        }
+    }
+}
+
+/// Takes and drops everything.
+pub(super) async fn discard(mut input: InputReader) {
+    while input.next().await.is_some() {}
+}
+
+/// Waits for a program to exit, and passes signals on to its process group meanwhile. Cancel-safe.
+pub(super) async fn wait(child: &mut Child, signals: &mut SignalRequests) -> io::Result<ExitStatus> {
+    loop {
+        tokio::select! {
+            biased;
+            status = child.wait() => return status,
+            Some(signal) = signals.recv() => signal_group(child, signal),
+        }
+    }
+}
+
+/// Ends a program whose session has ended.
+pub(super) async fn hang_up(child: &mut Child) {
+    signal_group(child, Signal::HUP);
+    // A stopped program would not notice.
+    signal_group(child, Signal::CONT);
+    if timeout(HANG_UP_TIME, child.wait()).await.is_err() {
+        debug!(pid = child.id(), "a program ignores that its session has ended");
+    }
+}
+
+/// Signals the process group of a child that was not reaped yet, so its number cannot belong to anybody else.
+fn signal_group(child: &Child, signal: Signal) {
+    let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { return };
+    if let Err(error) = kill_process_group(pid, signal) {
+        debug!(%error, signal = signal.as_raw(), "cannot signal a process group");
+    }
+}

@@ -1,0 +1,101 @@
+//! Programs on a terminal.
+
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use super::exit::Exit;
+use super::flow::InputReader;
+use super::output::{ChannelOutput, Stream, read_chunk};
+use super::process::{Launch, SignalRequests, discard, hang_up, wait};
+use crate::pty::{Pty, PtyControl, RunningPty};
+
+/// How much output is still sent after a program has ended: more than any kernel buffers for a terminal. What a
+/// background program adds for ever is not waited for.
+const MAX_TAIL_BYTES: usize = 256 * 1024;
+
+/// Runs a program on `pty`. `None`: it was hung up, and there is nobody to be told how it ended.
+pub(super) async fn run(
+    launch: &Launch,
+    pty: Pty,
+    input: InputReader,
+    output: &ChannelOutput,
+    mut signals: SignalRequests,
+    cancel: &CancellationToken,
+) -> io::Result<Option<Exit>> {
+    let (mut child, RunningPty { mut reader, writer, control }) = pty.spawn(launch.command())?;
+    let control = &control;
+    let feeder = AbortOnDropHandle::new(tokio::spawn(
+        feed(input, writer, std::sync::Arc::downgrade(control)).in_current_span(),
+    ));
+    let exited = CancellationToken::new();
+    let forward = async {
+        let mut buffer = BytesMut::new();
+        loop {
+            let count = tokio::select! {
+                biased;
+                () = exited.cancelled() => return send_tail(control, output).await,
+                // The error that a terminal without programs gives is its end of file.
+                count = read_chunk(&mut reader, &mut buffer) => count.unwrap_or(0),
+            };
+            if count == 0 || output.send(Stream::Stdout, buffer.split().freeze()).await.is_err() {
+                return;
+            }
+        }
+    };
+    let supervise = async {
+        let status = wait(&mut child, &mut signals).await;
+        exited.cancel();
+        status
+    };
+    let ended = tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        (status, ()) = async { tokio::join!(supervise, forward) } => Some(status?),
+    };
+    if ended.is_none() {
+        hang_up(&mut child).await;
+    }
+    drop(feeder);
+    Ok(ended.map(Exit::new))
+}
+
+/// Sends what the terminal still holds, after the program on it has ended.
+async fn send_tail(control: &PtyControl, output: &ChannelOutput) {
+    let mut sent = 0;
+    let mut buffer = [0; 4096];
+    while sent < MAX_TAIL_BYTES {
+        let count = control.read_available(&mut buffer);
+        if count == 0 || output.send(Stream::Stdout, buffer[..count].to_vec()).await.is_err() {
+            return;
+        }
+        sent += count;
+    }
+}
+
+/// Types what the client sends; at its end the terminal's end-of-file character, as a person would.
+async fn feed(
+    mut input: InputReader,
+    mut terminal: pty_process::OwnedWritePty,
+    control: std::sync::Weak<PtyControl>,
+) {
+    let mut line_is_open = false;
+    while let Some(chunk) = input.next().await {
+        if terminal.write_all(&chunk).await.is_err() {
+            discard(input).await;
+            return;
+        }
+        line_is_open = !matches!(chunk.last(), Some(b'\n' | b'\r') | None);
+    }
+    let Some(character) = control.upgrade().and_then(|control| control.end_of_file_character()) else {
+        return;
+    };
+    // In the middle of a line the first one only hands over the line.
+    let typed = if line_is_open { &[character, character][..] } else { &[character][..] };
+    // Fails when no program is left, which is what it would have asked for.
+    let _ = terminal.write_all(typed).await;
+}

@@ -1,0 +1,5 @@
+//! Any bytes as an `authorized_keys` file.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| converge_agent::authorized_keys::fuzz_authorized_keys(data));

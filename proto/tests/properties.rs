@@ -1,0 +1,506 @@
+//! What must hold for every input, tried on many: streams cut anywhere, damage, all messages, the bodies of the
+//! fuzz targets, and the table of IDs against a model that is simple enough to be seen to be right.
+
+use bytes::{BufMut, BytesMut};
+use converge_proto::{
+    Frame, FrameType, HostKey, Id, Text, VarInt,
+    frame::{MAX_CONTROL_PAYLOAD_BYTES, missing_bytes},
+    fuzz,
+    rendezvous::{
+        AgentInfo, Bye, Challenge, Claim, ClientInfo, Connect, Connected, Found, Goaway, IdTable, Incoming,
+        Limits, LinkNumber, Lookup, Message, Ping, Pong, Proof, Reassigned, RefusalCode, Refused, Register,
+        Registered, SessionKind, Waiting, handshake::VerifiedAgent, id_table::TableFull, messages::Signature,
+    },
+};
+use data_encoding::HEXLOWER;
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{Index, select},
+};
+use ssh_key::{
+    PrivateKey,
+    private::{Ed25519Keypair, KeypairData},
+};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    time::{Duration, Instant},
+};
+
+proptest! {
+    // A found case becomes a test of its own, not a file of seeds.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_stream_cut_anywhere_gives_the_same_frames_and_keeps_what_follows(
+        frames in vec((any_frame(), 0..4u32, 0..4u32), 0..12),
+        session_bytes in vec(any::<u8>(), 0..50),
+        chunk_lens in vec(1usize..200, 1..40),
+    ) {
+        let mut wire = BytesMut::new();
+        for (frame, type_form, len_form) in &frames {
+            put_varint(&mut wire, frame.frame_type.0.get(), *type_form);
+            put_varint(&mut wire, frame.payload.len() as u64, *len_form);
+            wire.extend_from_slice(&frame.payload);
+        }
+        wire.extend_from_slice(&session_bytes);
+        let mut carrier = Carrier { wire, arrived: BytesMut::new(), chunk_lens: chunk_lens.into_iter().cycle() };
+        for (frame, ..) in frames {
+            prop_assert_eq!(carrier.read_frame(), frame);
+        }
+        prop_assert_eq!(carrier.rest(), session_bytes);
+    }
+
+    #[test]
+    fn encoded_len_is_what_is_written_and_the_shortest(frame in any_frame()) {
+        let mut shortest = BytesMut::new();
+        put_varint(&mut shortest, frame.frame_type.0.get(), 0);
+        put_varint(&mut shortest, frame.payload.len() as u64, 0);
+        shortest.extend_from_slice(&frame.payload);
+        prop_assert_eq!(frame.encoded_len(), shortest.len());
+        prop_assert_eq!(frame.to_bytes(), shortest);
+    }
+
+    #[test]
+    fn every_message_round_trips(contents in contents()) {
+        let seen = contents.messages_round_trip();
+        prop_assert!(FrameType::KNOWN.iter().all(|(known, _)| seen.contains(known)), "only {:?}", seen);
+    }
+
+    #[test]
+    fn one_damaged_byte_never_panics(vector in select(frame_vectors()), at in any::<Index>(), value in any::<u8>()) {
+        let mut wire = vector;
+        let at = at.index(wire.len());
+        wire[at] = value;
+        fuzz::frames(&wire);
+        fuzz::registration(&wire);
+    }
+
+    #[test]
+    fn fuzz_bodies_hold_on_any_bytes(data in vec(any::<u8>(), 0..2000)) {
+        fuzz::frames(&data);
+        fuzz::texts(&data);
+        fuzz::registration(&data);
+    }
+
+    #[test]
+    fn fuzz_bodies_hold_on_damaged_streams(
+        vectors in vec(select(frame_vectors()), 1..6),
+        damage in vec(any::<Damage>(), 0..8),
+    ) {
+        let data = damaged(vectors.concat(), &damage);
+        fuzz::frames(&data);
+        fuzz::registration(&data);
+    }
+
+    #[test]
+    fn fuzz_bodies_hold_on_damaged_texts(text in select(TEXTS), damage in vec(any::<Damage>(), 0..6)) {
+        fuzz::texts(text.as_bytes());
+        fuzz::texts(&damaged(text.as_bytes().to_vec(), &damage));
+    }
+
+    #[test]
+    fn fuzz_bodies_hold_on_any_path(
+        scheme in select(&["https", "quic", "wss", "ws"]),
+        path in vec(any::<char>(), 0..600),
+        end in select(&["", "/client/a", "/client/a.abcdefghij234567abcd.converge"]),
+    ) {
+        let path: String = path.into_iter().filter(|c| !matches!(c, '?' | '#')).collect();
+        fuzz::texts(format!("{scheme}://relay/{path}{end}").as_bytes());
+    }
+
+    #[test]
+    fn id_table_follows_its_model(max_ids in 1usize..5, steps in vec(any_step(), 0..60)) {
+        let mut pair = TableAndModel::new(max_ids);
+        for step in steps {
+            pair.take(step);
+        }
+    }
+}
+
+/// A varint of 2^form bytes, or of as many as it needs if those are more.
+fn put_varint(out: &mut BytesMut, value: u64, form: u32) {
+    let needed = [1u64 << 6, 1 << 14, 1 << 30].iter().filter(|limit| value >= **limit).count();
+    let form = needed.max(form as usize);
+    let len = 1 << form;
+    out.put_uint(value | (form as u64) << (8 * len - 2), len);
+}
+
+/// A stream whose bytes arrive in chunks, read as a peer must read: no byte beyond the frame.
+struct Carrier<C> {
+    wire: BytesMut,
+    arrived: BytesMut,
+    chunk_lens: C,
+}
+
+impl<C: Iterator<Item = usize>> Carrier<C> {
+    fn read_frame(&mut self) -> Frame {
+        let mut have = BytesMut::new();
+        loop {
+            let missing = missing_bytes(&have).expect("frames within the limit");
+            assert_eq!(missing == 0, Frame::decode(&mut have.clone()).expect("good frames").is_some());
+            if missing == 0 {
+                let frame = Frame::decode(&mut have).expect("good frames").expect("a whole frame");
+                assert!(have.is_empty(), "read beyond the frame");
+                return frame;
+            }
+            if self.arrived.is_empty() {
+                self.receive();
+            }
+            have.extend_from_slice(&self.arrived.split_to(missing.min(self.arrived.len())));
+        }
+    }
+
+    fn receive(&mut self) {
+        assert!(!self.wire.is_empty(), "wants more than was sent");
+        let len = self.chunk_lens.next().expect("endless").min(self.wire.len());
+        self.arrived.extend_from_slice(&self.wire.split_to(len));
+    }
+
+    fn rest(self) -> BytesMut {
+        [self.arrived, self.wire].concat().as_slice().into()
+    }
+}
+
+fn any_frame() -> impl Strategy<Value = Frame> {
+    let known = select(FrameType::KNOWN).prop_map(|(known, _)| known);
+    let any_type = (0..=VarInt::MAX.get(), 0u32..62).prop_map(|(number, shift)| number >> shift);
+    let any_type = any_type.prop_map(|number| FrameType(VarInt::try_from(number).expect("62 bits")));
+    let payload = prop_oneof![
+        9 => vec(any::<u8>(), 0..300),
+        1 => Just(vec![0xa5; MAX_CONTROL_PAYLOAD_BYTES]),
+    ];
+    (prop_oneof![known, any_type], payload)
+        .prop_map(|(frame_type, payload)| Frame { frame_type, payload: payload.into() })
+}
+
+/// What the fields of all messages are filled with.
+#[derive(Clone, Debug)]
+struct Contents {
+    id: Id,
+    other_id: Option<Id>,
+    host_key: HostKey,
+    signature: Signature,
+    nonce: [u8; 32],
+    agent: AgentInfo,
+    client: ClientInfo,
+    line: String,
+    has_line: bool,
+    numbers: [u32; 2],
+    token: u64,
+}
+
+fn contents() -> impl Strategy<Value = Contents> {
+    let names = (any::<String>(), option::of(any::<String>()), option::of(any::<String>()), any::<String>());
+    let numbers = prop_oneof![any::<[u32; 2]>(), [0..3u32, 0..3u32].prop_map(|small| small)];
+    let identity =
+        (any_id(), option::of(any_id()), any::<u8>(), vec(any::<u8>(), 0..=512), any::<[u8; 32]>());
+    (identity, names, any::<bool>(), numbers, any::<u64>()).prop_map(
+        |(
+            (id, other_id, seed, signature, nonce),
+            (software, host, platform, line),
+            has_line,
+            numbers,
+            token,
+        )| {
+            Contents {
+                id,
+                other_id,
+                host_key: host_key(seed),
+                signature: Signature(signature),
+                nonce,
+                agent: AgentInfo {
+                    software: Text::new(&software),
+                    host: host.as_ref().map(Text::new),
+                    platform: platform.map(Text::new),
+                },
+                client: ClientInfo { software: Text::new(software), address: host.map(Text::new) },
+                line,
+                has_line,
+                numbers,
+                token,
+            }
+        },
+    )
+}
+
+impl Contents {
+    /// Builds every message, and returns the types of those that came back unchanged.
+    fn messages_round_trip(self) -> Vec<FrameType> {
+        let Self { id, other_id, host_key, signature, nonce, agent, client, line, has_line, numbers, token } =
+            self;
+        let [first, second] = numbers;
+        let line = || Text::new(&line);
+        let kind = if first == 0 { SessionKind::Raw } else { SessionKind::Other(first) };
+        let reassigned = match second {
+            0 => None,
+            1 => Some(Reassigned::HeldByAnotherKey),
+            other => Some(Reassigned::Other(other)),
+        };
+        vec![
+            round_trip(&Register {
+                wanted: other_id,
+                host_key: host_key.clone(),
+                proof: has_line.then(|| signature.clone()),
+                agent: agent.clone(),
+            }),
+            round_trip(&Challenge { nonce }),
+            round_trip(&Proof { signature }),
+            round_trip(&Registered {
+                id: id.clone(),
+                reassigned,
+                keepalive_ms: first,
+                limits: Limits { sessions: second },
+                public_url: has_line.then(line),
+            }),
+            round_trip(&Refused { code: RefusalCode(first), text: line() }),
+            round_trip(&Connect { id: id.clone(), kind, client: client.clone(), wait_ms: second }),
+            round_trip(&Lookup { id, wait_ms: first }),
+            round_trip(&Connected { host_key: host_key.clone(), agent: agent.clone() }),
+            round_trip(&Waiting { left_ms: first }),
+            round_trip(&Found { host_key, agent }),
+            round_trip(&Incoming { session: token, kind, client }),
+            round_trip(&Ping { token }),
+            round_trip(&Pong { token }),
+            round_trip(&Goaway { reason: line(), retry_after_ms: second }),
+            round_trip(&Bye { reason: line() }),
+        ]
+    }
+}
+
+fn round_trip<M: Message + PartialEq + Debug>(message: &M) -> FrameType {
+    let frame = message.to_frame();
+    let wire = frame.to_bytes();
+    assert_eq!(wire.len(), frame.encoded_len());
+    let mut input = BytesMut::from(&wire[..]);
+    let decoded = Frame::decode(&mut input).expect("within the limit").expect("a whole frame");
+    assert!(input.is_empty());
+    assert_eq!(M::from_frame(&decoded).as_ref(), Ok(message));
+    decoded.frame_type
+}
+
+fn any_id() -> impl Strategy<Value = Id> {
+    prop_oneof!["[a-z0-9]", "[a-z0-9][a-z0-9-]{0,61}[a-z0-9]"].prop_map(|text| text.parse().expect("an ID"))
+}
+
+fn host_key(seed: u8) -> HostKey {
+    let pair = PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])), "");
+    HostKey::new(pair.expect("a key pair").public_key()).expect("an Ed25519 key")
+}
+
+/// The bytes of all vectors of frames, good and bad.
+fn frame_vectors() -> Vec<Vec<u8>> {
+    let files = [include_str!("vectors/frames.txt"), include_str!("vectors/reading.txt")];
+    let wire = |block: &str| {
+        let digits: String = block.lines().filter_map(|line| line.strip_prefix("wire ")).collect();
+        HEXLOWER.decode(digits.as_bytes()).expect("hexadecimal digits")
+    };
+    files.iter().flat_map(|file| file.split("\n\n").map(wire)).collect()
+}
+
+const TEXTS: &[&str] = &[
+    "build-7",
+    "build-7.pxxtsjsceor4kt334xvf.converge",
+    "https://relay.example:4433/sub/path/client/build-7.pxxtsjsceor4kt334xvf",
+    "https://relay.example/client/client#pin-sha256=_RENMB0vB33hQUuPmfRBsUA_qyB7IFL70sBl5O6OfcI",
+    "wss://xn--bcher-kva.example/a//b/../client/x",
+    "ws://127.0.0.1:8080/client/a",
+    "quic://[::1]:4433/client/a",
+    "wss://b\u{fc}cher.example:443/%7e/\u{fc}/client/a",
+];
+
+/// One change to some bytes.
+#[derive(Clone, Debug)]
+enum Damage {
+    Set(Index, u8),
+    Insert(Index, u8),
+    Remove(Index),
+    Cut(Index),
+    Repeat(Index, Index),
+}
+
+impl Arbitrary for Damage {
+    type Parameters = ();
+    type Strategy = BoxedStrategy<Self>;
+
+    fn arbitrary_with((): ()) -> Self::Strategy {
+        prop_oneof![
+            any::<(Index, u8)>().prop_map(|(at, value)| Self::Set(at, value)),
+            any::<(Index, u8)>().prop_map(|(at, value)| Self::Insert(at, value)),
+            any::<Index>().prop_map(Self::Remove),
+            any::<Index>().prop_map(Self::Cut),
+            any::<(Index, Index)>().prop_map(|(from, to)| Self::Repeat(from, to)),
+        ]
+        .boxed()
+    }
+}
+
+fn damaged(mut data: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
+    for damage in damage {
+        if data.is_empty() {
+            break;
+        }
+        let at = |index: &Index| index.index(data.len());
+        match damage {
+            Damage::Set(index, value) => {
+                let at = at(index);
+                data[at] = *value;
+            }
+            Damage::Insert(index, value) => data.insert(at(index), *value),
+            Damage::Remove(index) => drop(data.remove(at(index))),
+            Damage::Cut(index) => data.truncate(at(index)),
+            Damage::Repeat(from, to) => data.extend_from_within(at(from).min(at(to))..at(to)),
+        }
+    }
+    data
+}
+
+const GRACE: Duration = Duration::from_secs(100);
+/// So few that claims meet often.
+const IDS: u8 = 6;
+
+/// One thing that happens to the table. An `Index` picks one of the claims so far.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Claim { key: u8, wanted: Option<u8>, generated: [u8; 8] },
+    Lose { id_of: Index, link_of: Index },
+    GiveUp { id_of: Index, link_of: Index },
+    Pass { time: Duration, timer_fires: bool },
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    // Mostly an ID with the link that got it, sometimes an ID with the link of another.
+    let claims =
+        || prop_oneof![4 => any::<Index>().prop_map(|same| (same, same)), 1 => any::<(Index, Index)>()];
+    let generated = proptest::array::uniform8(0..IDS);
+    prop_oneof![
+        4 => (0..3u8, option::weighted(0.8, 0..IDS), generated)
+            .prop_map(|(key, wanted, generated)| Step::Claim { key, wanted, generated }),
+        2 => claims().prop_map(|(id_of, link_of)| Step::Lose { id_of, link_of }),
+        1 => claims().prop_map(|(id_of, link_of)| Step::GiveUp { id_of, link_of }),
+        2 => (0..150u64, any::<bool>())
+            .prop_map(|(secs, timer_fires)| Step::Pass { time: Duration::from_secs(secs), timer_fires }),
+    ]
+}
+
+/// Who has an ID, as the model sees it.
+#[derive(Clone, Copy, PartialEq)]
+enum Holder {
+    Link(LinkNumber),
+    ReservedUntil(Instant),
+}
+
+struct TableAndModel {
+    table: IdTable,
+    max_ids: usize,
+    now: Instant,
+    /// What the rules say about each ID: the key it belongs to, and who has it.
+    model: BTreeMap<Id, (u8, Holder)>,
+    /// Every claim that the table granted.
+    claims: Vec<(Id, LinkNumber)>,
+    /// The links that hold an ID by what the table answered, whatever the model says.
+    holders: BTreeMap<LinkNumber, Id>,
+}
+
+impl TableAndModel {
+    #[expect(clippy::disallowed_methods)] // A first instant has to come from somewhere.
+    fn new(max_ids: usize) -> Self {
+        Self {
+            table: IdTable::new(GRACE, max_ids),
+            max_ids,
+            now: Instant::now(),
+            model: BTreeMap::new(),
+            claims: Vec::new(),
+            holders: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Claim { key, wanted, generated } => self.claim(key, wanted.map(id), generated.map(id)),
+            Step::Lose { id_of, link_of } => {
+                let Some((id, link)) = self.pick(id_of, link_of) else { return };
+                self.table.lose(&id, link, self.now);
+                if let Some((_, holder)) =
+                    self.model.get_mut(&id).filter(|(_, holder)| *holder == Holder::Link(link))
+                {
+                    *holder = Holder::ReservedUntil(self.now + GRACE);
+                    self.holders.remove(&link);
+                }
+            }
+            Step::GiveUp { id_of, link_of } => {
+                let Some((id, link)) = self.pick(id_of, link_of) else { return };
+                self.table.give_up(&id, link);
+                if self.model.get(&id).is_some_and(|(_, holder)| *holder == Holder::Link(link)) {
+                    self.model.remove(&id);
+                    self.holders.remove(&link);
+                }
+            }
+            Step::Pass { time, timer_fires } => {
+                self.now += time;
+                if timer_fires {
+                    self.table.handle_timeout(self.now);
+                    let now = self.now;
+                    self.model.retain(
+                        |_, (_, holder)| !matches!(holder, Holder::ReservedUntil(until) if *until <= now),
+                    );
+                }
+            }
+        }
+        let ends = self.model.values().filter_map(|(_, holder)| match holder {
+            Holder::ReservedUntil(until) => Some(*until),
+            Holder::Link(_) => None,
+        });
+        assert_eq!(self.table.poll_timeout(), ends.min());
+        assert!(self.model.len() <= self.max_ids && self.holders.len() <= self.max_ids);
+    }
+
+    fn claim(&mut self, key: u8, wanted: Option<Id>, generated: [Id; 8]) {
+        let link = LinkNumber(self.claims.len() as u64 + 1);
+        let expected = self.expected_claim(key, wanted.as_ref(), &generated);
+        let agent = VerifiedAgent { wanted, host_key: host_key(key), info: AgentInfo::default() };
+        let mut generated = generated.into_iter();
+        let claim = self.table.claim(&agent, link, || generated.next().expect("at most eight tries"));
+        assert_eq!(claim, expected);
+        let Ok(claim) = claim else { return };
+
+        if let Some(replaced) = claim.replaced {
+            assert_eq!(self.holders.remove(&replaced).as_ref(), Some(&claim.id), "it held this ID");
+        }
+        assert!(self.holders.values().all(|held| *held != claim.id), "{} has two holders", claim.id);
+        if let Some((owner, _)) = self.model.get(&claim.id) {
+            assert_eq!(*owner, key, "an ID went to another key");
+        }
+        self.holders.insert(link, claim.id.clone());
+        self.model.insert(claim.id.clone(), (key, Holder::Link(link)));
+        self.claims.push((claim.id, link));
+    }
+
+    /// The rules of the specification, in its order.
+    fn expected_claim(&self, key: u8, wanted: Option<&Id>, generated: &[Id]) -> Result<Claim, TableFull> {
+        let holder = |id: &Id| self.model.get(id).copied();
+        let is_foreign = |id: &Id| holder(id).is_some_and(|(owner, _)| owner != key);
+        let reassigned = wanted.filter(|id| is_foreign(id)).map(|_| Reassigned::HeldByAnotherKey);
+        let id = match wanted.filter(|id| !is_foreign(id)) {
+            Some(wanted) => wanted,
+            None => generated.iter().find(|id| holder(id).is_none()).ok_or(TableFull)?,
+        };
+        let replaced = match holder(id) {
+            None if self.model.len() == self.max_ids => return Err(TableFull),
+            None | Some((_, Holder::ReservedUntil(_))) => None,
+            Some((_, Holder::Link(leftover))) => Some(leftover),
+        };
+        Ok(Claim { id: id.clone(), reassigned, replaced })
+    }
+
+    fn pick(&self, id_of: Index, link_of: Index) -> Option<(Id, LinkNumber)> {
+        let len = self.claims.len();
+        (len > 0).then(|| (self.claims[id_of.index(len)].0.clone(), self.claims[link_of.index(len)].1))
+    }
+}
+
+fn id(number: u8) -> Id {
+    format!("id-{number}").parse().expect("an ID")
+}
