@@ -1,1 +1,14 @@
-//! Real programs against real Converge processes: stories, demo and benchmarks
+//! Real programs against real Converge processes.
+//!
+//! This crate sees the other crates only as their programs: it starts them, runs OpenSSH and others against them, and
+//! looks at what comes out. Start with [`Setup`], which is a relay, an agent and a key in a directory of their own.
+//!
+//! `src/bin/demo.rs` is `make demo`, `src/bin/bench.rs` is `make bench`, `tests/stories.rs` are the tests.
+
+pub mod files;
+pub mod process;
+pub mod programs;
+pub mod setup;
+
+pub use process::Process;
+pub use setup::{Agent, Carrier, Relay, Setup};
