@@ -1,0 +1,31 @@
+# Every target installs what it is missing, or says how. ARGS are handed on: make demo ARGS=--stay
+
+.PHONY: help demo test lint bench
+
+help:
+	@echo 'make demo    build, start a relay and an agent, use them with your ssh and sftp, stop'
+	@echo '             (ARGS=--stay keeps them open for trying by hand)'
+	@echo 'make test    all tests, with real programs'
+	@echo 'make lint    format, clippy and documentation, warnings are errors'
+	@echo 'make bench   speed and memory beside direct OpenSSH, as a table (ARGS="--help" for sizes)'
+
+demo:
+	@scripts/install-tools demo
+	cargo build --release --locked --bins
+	@cargo run --release --locked --quiet --bin demo -- $(ARGS)
+
+test:
+	@scripts/install-tools test
+	cargo build --locked --workspace --bins --examples
+	cargo test --locked --workspace $(ARGS)
+
+lint:
+	@scripts/install-tools lint
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps
+
+bench:
+	@scripts/install-tools bench
+	cargo build --release --locked --bins
+	@cargo run --release --locked --quiet --bin bench -- $(ARGS)
