@@ -11,9 +11,13 @@ use converge_proto::{
     FrameType, HostKey, Id, Keepalive, RelayUrl,
     frame::FrameError,
     keepalive::KeepaliveAction,
-    rendezvous::{Bye, Goaway, Incoming, Message, Ping, Pong, RefusalCode, Registered, SessionKind, messages::Line},
+    rendezvous::{
+        Bye, Goaway, Incoming, Message, Ping, Pong, RefusalCode, Registered, SessionKind, messages::Line,
+    },
 };
-use converge_transport::{CloseCode, DialError, DialOptions, Link, LinkError, Role, Stream, StreamError, dial};
+use converge_transport::{
+    CloseCode, DialError, DialOptions, Link, LinkError, Role, Stream, StreamError, dial,
+};
 use ssh_key::PrivateKey;
 use std::{
     path::PathBuf,
@@ -69,9 +73,10 @@ impl Agent {
     /// # Errors
     /// [`AgentError`] when the host key, the shells or the working directory cannot be used.
     pub fn new(config: Config) -> Result<Self, AgentError> {
-        let public_key =
-            HostKey::new(config.host_key.public_key()).map_err(|error| AgentError::HostKey(error.to_string()))?;
-        let mut ssh = SshServerConfig::new(config.host_key.clone(), config.authorized_keys, config.working_dir);
+        let public_key = HostKey::new(config.host_key.public_key())
+            .map_err(|error| AgentError::HostKey(error.to_string()))?;
+        let mut ssh =
+            SshServerConfig::new(config.host_key.clone(), config.authorized_keys, config.working_dir);
         ssh.shells = config.shells;
         Ok(Self {
             relay: config.relay,
@@ -102,14 +107,18 @@ impl Agent {
             let trouble = match self.connect(&stop).await {
                 None => break,
                 Some(Ok((link, control, registered))) => {
-                    backoff = Backoff::new();
                     last_trouble.clear();
+                    let begun = Instant::now();
                     let end = self.serve(link, control, registered, &stop).await;
                     if stop.is_cancelled() {
                         break;
                     }
                     warn!(reason = %end.error, "the link to the relay is lost; dialing again");
-                    if wait(end.retry_after, &stop).await {
+                    // A relay that takes links only to drop them must not be dialed as fast as it does so.
+                    if begun.elapsed() > Backoff::LONGEST {
+                        backoff = Backoff::new();
+                    }
+                    if wait(end.retry_after.max(backoff.next(rand::random())), &stop).await {
                         break;
                     }
                     continue;
@@ -149,10 +158,14 @@ impl Agent {
     }
 
     /// One link, dialed and registered; `None` when told to stop.
-    async fn connect(&self, stop: &CancellationToken) -> Option<Result<(Link, Stream, Registered), AgentError>> {
+    async fn connect(
+        &self,
+        stop: &CancellationToken,
+    ) -> Option<Result<(Link, Stream, Registered), AgentError>> {
         let connecting = async {
-            let link =
-                dial(&self.relay, self.options, Role::Agent).await.map_err(|error| AgentError::Dial { error })?;
+            let link = dial(&self.relay, self.options, Role::Agent)
+                .await
+                .map_err(|error| AgentError::Dial { error })?;
             match register(&link, &self.host_key, self.wanted.clone()).await {
                 Ok((control, registered)) => Ok((link, control, registered)),
                 Err(error) => {
@@ -309,7 +322,9 @@ async fn handle_control(
             let reason = Bye::from_frame(&frame)?.reason;
             Err(LinkError::ClosedByPeer { code: CloseCode::DONE, reason }.into())
         }
-        frame_type => Err(FrameError::Unexpected { frame_type, expected: "Ping, Pong, Goaway or Bye" }.into()),
+        frame_type => {
+            Err(FrameError::Unexpected { frame_type, expected: "Ping, Pong, Goaway or Bye" }.into())
+        }
     }
 }
 

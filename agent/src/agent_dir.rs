@@ -45,7 +45,8 @@ impl AgentDir {
             (temporary.path().to_owned(), Some(temporary))
         };
         let lock_file = path.join(Self::LOCK_FILE);
-        let lock = File::create(&lock_file).map_err(|source| AgentDirError::Create { path: lock_file, source })?;
+        let lock =
+            File::create(&lock_file).map_err(|source| AgentDirError::Create { path: lock_file, source })?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock, _temporary: temporary }),
             Err(TryLockError::WouldBlock) => Err(AgentDirError::InUse { path }),

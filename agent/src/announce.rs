@@ -25,10 +25,9 @@ impl Announcement {
     /// Plain ssh through a foreign tool. The host key is on the line itself, so nothing between can pretend to be
     /// the agent, and nobody is asked.
     fn plain_ssh(&self) -> String {
-        let websocket = self.relay.with_scheme(
-            self.relay.websocket_scheme(),
-            &format!("{}/{}", Address::CLIENT_PATH, self.id),
-        );
+        let websocket = self
+            .relay
+            .with_scheme(self.relay.websocket_scheme(), &format!("{}/{}", Address::CLIENT_PATH, self.id));
         // The tool knows no pin; what it would check, ssh checks better.
         let unchecked = if self.relay.pin().is_some() { "-k " } else { "" };
         let host = format!("{}{}", self.id, Address::SUFFIX);

@@ -58,7 +58,8 @@ fn long_version() -> &'static str {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     converge_certs::install_provider();
-    let filter = EnvFilter::try_from_env("CONVERGE_LOG").unwrap_or_else(|_| EnvFilter::new("info,russh=warn"));
+    let filter =
+        EnvFilter::try_from_env("CONVERGE_LOG").unwrap_or_else(|_| EnvFilter::new("info,russh=warn"));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     match serve(arguments) {

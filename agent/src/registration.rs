@@ -28,7 +28,8 @@ pub async fn register(
     let registering = async {
         let mut control = link.open_stream().await.map_err(StreamError::from)?;
         let proof = link.exporter().map(|exporter| proof_over_exporter(host_key, &exporter)).transpose()?;
-        let public = HostKey::new(host_key.public_key()).map_err(|error| RegistrationError::Key(error.to_string()))?;
+        let public =
+            HostKey::new(host_key.public_key()).map_err(|error| RegistrationError::Key(error.to_string()))?;
         let register = Register { wanted, host_key: public, proof, agent: about_this_agent() };
         control.send.write_frame(&register.to_frame()).await?;
         let mut challenged = false;
@@ -43,7 +44,11 @@ pub async fn register(
                 FrameType::REGISTERED => return Ok((control, Registered::from_frame(&frame)?)),
                 FrameType::REFUSED => return Err(refusal(&frame)?),
                 frame_type => {
-                    return Err(FrameError::Unexpected { frame_type, expected: "Challenge, Registered or Refused" }.into());
+                    return Err(FrameError::Unexpected {
+                        frame_type,
+                        expected: "Challenge, Registered or Refused",
+                    }
+                    .into());
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! An agent's link: registration on its first stream, then that stream as the control stream.
 
 use crate::{
-    accept::Peer,
     first_frame, limits,
+    peer::Peer,
     registry::{Agent, RegisterError, Registration},
     shared::Shared,
 };
@@ -61,13 +61,8 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
 
 async fn refuse(link: Link, control: Stream, refused: &Refused) {
     debug!(code = %refused.code, reason = %refused.text, "agent refused");
-    let code = match refused.code {
-        RefusalCode::LIMIT => CloseCode::LIMIT,
-        RefusalCode::STOPPING => CloseCode::STOPPING,
-        _ => CloseCode::PROTOCOL_VIOLATION,
-    };
     first_frame::refuse(control, refused).await;
-    link.finish(code, refused.text.as_str()).await;
+    link.finish(refused.code.into(), refused.text.as_str()).await;
 }
 
 #[derive(Debug, thiserror::Error)]

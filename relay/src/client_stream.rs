@@ -1,6 +1,6 @@
 //! A client's stream: `Connect` or `Lookup`, and the answer.
 
-use crate::{accept::Peer, first_frame, limits, pairing, registry::Agent, shared::Shared};
+use crate::{first_frame, limits, pairing, peer::Peer, registry::Agent, shared::Shared};
 use converge_proto::{
     Frame, FrameType, Id,
     rendezvous::{

@@ -3,10 +3,8 @@
 mod pages;
 mod websocket;
 
-use crate::{accept::Peer, shared::Shared};
+use crate::{peer::Peer, shared::Shared};
 use axum::{Router, http::StatusCode, routing::get};
-use converge_proto::rendezvous::RefusalCode;
-use converge_transport::CloseCode;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -35,16 +33,4 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/client/{address}", get(websocket::client))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page on this relay\n") })
         .with_state(shared)
-}
-
-/// The close code of a WebSocket that is refused.
-pub(crate) fn close_code_of(code: RefusalCode) -> CloseCode {
-    match code {
-        RefusalCode::PROTOCOL_VIOLATION | RefusalCode::BAD_PROOF | RefusalCode::UNSUPPORTED => {
-            CloseCode::PROTOCOL_VIOLATION
-        }
-        RefusalCode::LIMIT => CloseCode::LIMIT,
-        RefusalCode::STOPPING => CloseCode::STOPPING,
-        _ => CloseCode::INTERNAL,
-    }
 }

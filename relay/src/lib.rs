@@ -17,7 +17,9 @@ mod agent_link;
 mod client_stream;
 mod first_frame;
 mod http;
+mod link;
 mod pairing;
+mod peer;
 mod shared;
 
 pub use config::Config;

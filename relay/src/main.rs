@@ -72,7 +72,8 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
         drain_timeout: arguments.drain_timeout,
         ..Config::new(arguments.listen, identity)
     };
-    let relay = Relay::bind(config).map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
+    let relay =
+        Relay::bind(config).map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
     announce(&relay);
 
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());

@@ -1,11 +1,11 @@
 //! One session: a client's stream and an agent's, and the bytes between them.
 
-use crate::{accept::Peer, limits, registry::Agent, shared::Shared};
+use crate::{limits, peer::Peer, registry::Agent, shared::Shared};
 use converge_proto::{
     Id,
     rendezvous::{ClientInfo, Incoming, Message, RefusalCode, Refused, SessionKind, messages::Line},
 };
-use converge_transport::{LinkError, Stream, StreamError, copy_bidirectional};
+use converge_transport::{CloseCode, LinkError, Stream, StreamError, copy_bidirectional};
 use std::{sync::Arc, time::Instant};
 use tokio::sync::SemaphorePermit;
 use tracing::info;
@@ -87,7 +87,7 @@ pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Strea
                 _ if code == RefusalCode::STOPPING => (code, "the relay has stopped".to_owned()),
                 _ => (code, format!("the session was cut: {error}")),
             };
-            let close = crate::http::close_code_of(code);
+            let close = CloseCode::from(code);
             tokio::join!(
                 async {
                     client.send.close_websocket(close, &words).await;

@@ -53,6 +53,20 @@ impl CloseCode {
     }
 }
 
+/// What a whole link, or a WebSocket that is one stream, is closed with when its peer is refused.
+impl From<RefusalCode> for CloseCode {
+    fn from(code: RefusalCode) -> Self {
+        match code {
+            RefusalCode::PROTOCOL_VIOLATION | RefusalCode::BAD_PROOF | RefusalCode::UNSUPPORTED => {
+                Self::PROTOCOL_VIOLATION
+            }
+            RefusalCode::LIMIT => Self::LIMIT,
+            RefusalCode::STOPPING => Self::STOPPING,
+            _ => Self::INTERNAL,
+        }
+    }
+}
+
 impl fmt::Display for CloseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Self::KNOWN.iter().find(|(known, _)| known == self) {

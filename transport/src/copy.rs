@@ -1,8 +1,9 @@
 //! Moving bytes between two streams, with back-pressure: a chunk is read only when the one before it was taken.
 
 use crate::{
+    chunk::MAX_CHUNK_BYTES,
     close::StreamError,
-    stream::{MAX_CHUNK_BYTES, RecvHalf, SendHalf, Stream},
+    stream::{RecvHalf, SendHalf, Stream},
 };
 use bytes::BytesMut;
 use futures_util::FutureExt;

@@ -104,7 +104,7 @@ impl Link {
                 let (send, recv) = connection.open_bi().await.map_err(quic::link_error)?;
                 Ok(Stream::quic(send, recv))
             }
-            Kind::Multiplexed(link) => link.open_stream().await,
+            Kind::Multiplexed(link) => link.open_stream().await.map(Stream::multiplexed),
             Kind::Single(stream) => {
                 let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
                 stream.ok_or_else(|| LinkError::Broken("this WebSocket carries one stream only".to_owned()))
@@ -122,7 +122,7 @@ impl Link {
                 let (send, recv) = connection.accept_bi().await.map_err(quic::link_error)?;
                 Ok(Stream::quic(send, recv))
             }
-            Kind::Multiplexed(link) => link.accept_stream().await,
+            Kind::Multiplexed(link) => link.accept_stream().await.map(Stream::multiplexed),
             Kind::Single(_) => std::future::pending().await,
         }
     }

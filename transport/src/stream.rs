@@ -5,10 +5,11 @@
 //! `AsyncRead` and `AsyncWrite`.
 
 use crate::{
+    chunk::MAX_CHUNK_BYTES,
     close::{CloseCode, StreamError},
     quic, websocket,
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use converge_proto::{Frame, rendezvous::RefusalCode};
 use std::{
     io,
@@ -17,9 +18,6 @@ use std::{
     time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// The largest chunk one read returns, in bytes.
-pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 
 /// How long [`Stream::close`] waits for the peer to have everything.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,8 +36,7 @@ impl Stream {
         Self { recv: RecvHalf::new(RecvCarrier::Quic(recv)), send: SendHalf(SendCarrier::Quic(send)) }
     }
 
-    pub(crate) fn multiplexed(stream: yamux::Stream) -> Self {
-        let (recv, send) = websocket::mux::split(stream);
+    pub(crate) fn multiplexed((recv, send): (websocket::mux::MuxRecv, websocket::mux::MuxSend)) -> Self {
         Self {
             recv: RecvHalf::new(RecvCarrier::Multiplexed(recv)),
             send: SendHalf(SendCarrier::Multiplexed(send)),
@@ -60,11 +57,13 @@ impl Stream {
         self.send.reset(code).await;
     }
 
-    /// Ends the stream in peace once both directions are finished: waits, for at most three seconds, until the
-    /// peer has everything that was sent.
+    /// Ends the stream in peace: finishes the sending direction, if that has not been done, and waits, for at most
+    /// three seconds, until the peer has everything that was sent.
     pub async fn close(self) {
         let Self { recv, mut send } = self;
         let delivered = async {
+            // A peer that takes nothing more needs no end either.
+            let _ = send.finish().await;
             match (&mut send.0, recv.carrier) {
                 (SendCarrier::Quic(send), _) => {
                     // Either outcome means that the peer needs nothing more from us.
@@ -219,7 +218,7 @@ impl SendHalf {
         self.flush().await
     }
 
-    /// Tells the peer that nothing more comes. What was sent is still delivered.
+    /// Tells the peer that nothing more comes. What was sent is still delivered. A second call does nothing.
     ///
     /// # Errors
     /// As [`write_chunk`](Self::write_chunk).
@@ -297,11 +296,4 @@ impl AsyncWrite for SendHalf {
             SendCarrier::WebSocket(send) => Pin::new(send).poll_shutdown(cx),
         }
     }
-}
-
-/// Puts as much of `from` into a read buffer as fits.
-pub(crate) fn put_some(from: &mut Bytes, into: &mut ReadBuf<'_>) {
-    let len = from.len().min(into.remaining());
-    into.put_slice(from.get(..len).unwrap_or_default());
-    from.advance(len);
 }

@@ -6,8 +6,8 @@
 pub mod mux;
 
 use crate::{
+    chunk::{MAX_CHUNK_BYTES, put_some},
     close::{CloseCode, LinkError, StreamError},
-    stream::{MAX_CHUNK_BYTES, put_some},
 };
 use bytes::{Bytes, BytesMut};
 use converge_proto::rendezvous::messages::Line;
@@ -78,7 +78,14 @@ pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver
     let mut ping_timer = tokio::time::interval(PING_INTERVAL);
     ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ping_timer.reset();
-    let sender = Sender { sink, framing, buffered: BytesMut::new(), ping_timer, parting: Parting::default() };
+    let sender = Sender {
+        sink,
+        framing,
+        buffered: BytesMut::new(),
+        ping_timer,
+        finished: false,
+        parting: Parting::default(),
+    };
     let receiver = Receiver { stream, framing, rest: Bytes::new(), ended: false, close: ClosedAs::default() };
     (sender, receiver)
 }
@@ -90,6 +97,7 @@ pub struct Sender {
     /// Bytes of [`AsyncWrite`] on their way to be a message.
     buffered: BytesMut,
     ping_timer: Interval,
+    finished: bool,
     parting: Parting,
 }
 
@@ -138,6 +146,9 @@ impl Sender {
 
     /// Ends this direction: by an empty message, or, in a raw session, with the WebSocket.
     pub(crate) async fn finish(&mut self) -> Result<(), StreamError> {
+        if std::mem::replace(&mut self.finished, true) {
+            return Ok(());
+        }
         let end = match self.framing {
             Framing::Converge => Message::Binary(Bytes::new()),
             Framing::Raw => Message::Close(Some(close_frame(CloseCode::DONE, ""))),

@@ -1,7 +1,6 @@
 //! QUIC connections.
 
-use super::{Peer, serve_link};
-use crate::{limits, shared::Shared};
+use crate::{limits, link, peer::Peer, shared::Shared};
 use converge_transport::Link;
 use quinn::{Endpoint, Incoming};
 use std::sync::Arc;
@@ -28,7 +27,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
 async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
     let peer = Peer { address: incoming.remote_address() };
     match tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, incoming).await {
-        Ok(Ok(connection)) => serve_link(shared, Link::quic(connection, None), peer).await,
+        Ok(Ok(connection)) => link::serve(shared, Link::quic(connection, None), peer).await,
         Ok(Err(error)) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),
         Err(_) => debug!(peer = %peer.address, "QUIC handshake not finished in time"),
     }

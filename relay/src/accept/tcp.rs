@@ -1,7 +1,6 @@
 //! TCP connections: TLS or cleartext, then HTTP.
 
-use super::Peer;
-use crate::{http, limits, shared::Shared};
+use crate::{http, limits, peer::Peer, shared::Shared};
 use axum::Router;
 use converge_proto::rendezvous::handshake::EXPORTER_LABEL;
 use converge_transport::dial::tcp::tune;

@@ -1,7 +1,7 @@
 //! The opening handshake of WebSockets (RFC 6455 section 4.2): agents at `/agent`, clients at `/client/ID`.
 
 use super::{Connection, pages};
-use crate::{accept, client_stream, first_frame, limits, pairing, shared::Shared};
+use crate::{client_stream, first_frame, limits, link, pairing, shared::Shared};
 use axum::{
     extract::{Path, Request, State},
     http::{
@@ -74,7 +74,7 @@ pub(super) async fn agent(State(shared): State<Arc<Shared>>, mut request: Reques
         let Some(io) = opened.await else { return };
         let (sender, receiver) = accepted(io, Framing::Converge).await;
         let link = Link::multiplexed(MuxLink::start(sender, receiver, Side::Accepting), connection.exporter);
-        accept::serve_link(&task_shared, link, connection.peer.clone()).await;
+        link::serve(&task_shared, link, connection.peer.clone()).await;
     });
     switching(&key, Some(HeaderValue::from_static(version.subprotocol())))
 }
@@ -148,7 +148,7 @@ async fn serve_raw(shared: &Shared, mut stream: Stream, id: &Id, connection: &Co
     match pairing::open(shared, &agent, SessionKind::Raw, client).await {
         Ok(session) => pairing::run(shared, session, stream, id, &connection.peer).await,
         Err(refused) => {
-            stream.send.close_websocket(super::close_code_of(refused.code), refused.text.as_str()).await;
+            stream.send.close_websocket(refused.code.into(), refused.text.as_str()).await;
         }
     }
 }

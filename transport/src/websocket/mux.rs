@@ -4,8 +4,8 @@
 //! own sender and nobody else. One task per link moves the bytes; it ends with the link.
 
 use crate::{
+    chunk::MAX_CHUNK_BYTES,
     close::{CloseCode, LinkError, StreamError},
-    stream::{MAX_CHUNK_BYTES, Stream},
     websocket::{ClosedAs, Parting, Receiver, Sender},
 };
 use bytes::{Bytes, BytesMut};
@@ -33,7 +33,7 @@ const MAX_WINDOW_BYTES: usize = MAX_STREAMS * 256 * 1024;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Connection = yamux::Connection<Compat<Join<Receiver, Sender>>>;
-type OpenReply = oneshot::Sender<Result<Stream, LinkError>>;
+type OpenReply = oneshot::Sender<Result<(MuxRecv, MuxSend), LinkError>>;
 
 /// Which end of the multiplexer this is; each numbers its own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub enum Side {
 #[derive(Clone)]
 pub struct MuxLink {
     open: mpsc::Sender<OpenReply>,
-    accepted: Arc<Mutex<mpsc::Receiver<Stream>>>,
+    accepted: Arc<Mutex<mpsc::Receiver<(MuxRecv, MuxSend)>>>,
     ended: watch::Receiver<Option<LinkError>>,
     close: Arc<watch::Sender<bool>>,
     parting: Parting,
@@ -84,7 +84,7 @@ impl MuxLink {
         Self { open, accepted: Arc::new(Mutex::new(accepted)), ended, close: Arc::new(close), parting }
     }
 
-    pub(crate) async fn open_stream(&self) -> Result<Stream, LinkError> {
+    pub(crate) async fn open_stream(&self) -> Result<(MuxRecv, MuxSend), LinkError> {
         let (reply, stream) = oneshot::channel();
         match self.open.send(reply).await {
             Ok(()) => match stream.await {
@@ -95,7 +95,7 @@ impl MuxLink {
         }
     }
 
-    pub(crate) async fn accept_stream(&self) -> Result<Stream, LinkError> {
+    pub(crate) async fn accept_stream(&self) -> Result<(MuxRecv, MuxSend), LinkError> {
         match self.accepted.lock().await.recv().await {
             Some(stream) => Ok(stream),
             None => Err(self.closed().await),
@@ -125,7 +125,7 @@ struct Driver {
     connection: Connection,
     open_requests: mpsc::Receiver<OpenReply>,
     waiting: VecDeque<OpenReply>,
-    accepted: mpsc::Sender<Stream>,
+    accepted: mpsc::Sender<(MuxRecv, MuxSend)>,
 }
 
 impl Driver {
@@ -161,7 +161,7 @@ impl Driver {
                     Poll::Ready(Ok(stream)) => {
                         if let Some(reply) = self.waiting.pop_front() {
                             // Whoever asked may have given up; the stream is reset by its drop.
-                            let _ = reply.send(Ok(Stream::multiplexed(stream)));
+                            let _ = reply.send(Ok(split(stream)));
                         }
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Some(error)),
@@ -170,7 +170,7 @@ impl Driver {
             }
             match self.connection.poll_next_inbound(cx) {
                 // The channel has room for every stream that a link may have.
-                Poll::Ready(Some(Ok(stream))) => drop(self.accepted.try_send(Stream::multiplexed(stream))),
+                Poll::Ready(Some(Ok(stream))) => drop(self.accepted.try_send(split(stream))),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(error)),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
@@ -180,7 +180,7 @@ impl Driver {
 }
 
 /// Both directions of a multiplexed stream.
-pub(crate) fn split(stream: yamux::Stream) -> (MuxRecv, MuxSend) {
+fn split(stream: yamux::Stream) -> (MuxRecv, MuxSend) {
     let (read, write) = tokio::io::split(stream.compat());
     (MuxRecv { read, buffer: BytesMut::new() }, MuxSend { write, kept_back: BytesMut::new() })
 }
