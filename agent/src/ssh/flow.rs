@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Window of a channel: 80 MB/s at a round trip of 100 ms.
@@ -153,8 +153,7 @@ impl AsyncRead for InputReader {
         match std::task::ready!(self.poll_next(context)) {
             Some(mut chunk) => {
                 let length = chunk.len().min(buffer.remaining());
-                buffer.put_slice(&chunk[..length]);
-                chunk.advance(length);
+                buffer.put_slice(&chunk.split_to(length));
                 self.current = chunk;
                 Poll::Ready(Ok(()))
             }

@@ -70,7 +70,8 @@ async fn send_tail(control: &PtyControl, output: &ChannelOutput) {
     let mut buffer = [0; 4096];
     while sent < MAX_TAIL_BYTES {
         let count = control.read_available(&mut buffer);
-        if count == 0 || output.send(Stream::Stdout, buffer[..count].to_vec()).await.is_err() {
+        let Some(tail) = buffer.get(..count).filter(|tail| !tail.is_empty()) else { return };
+        if output.send(Stream::Stdout, tail.to_vec()).await.is_err() {
             return;
         }
         sent += count;
