@@ -93,8 +93,12 @@ impl AgentDir {
 fn temporary() -> Result<TempDir, AgentDirError> {
     let runners = RUNNER_TEMP_VARIABLES.iter().filter_map(std::env::var_os).map(PathBuf::from);
     let place = runners.into_iter().find(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
-    // Directories of tempfile are readable by their owner only.
-    let made = tempfile::Builder::new().prefix("converge-agent-").tempdir_in(&place);
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    let owner_only: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    #[cfg(unix)]
+    builder.permissions(owner_only);
+    let made = builder.prefix("converge-agent-").tempdir_in(&place);
     made.map_err(|source| AgentDirError::Create { path: place, source })
 }
 

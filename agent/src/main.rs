@@ -1,5 +1,8 @@
 //! The agent's program: read the command line, find out who may log in, run until told to stop.
 
+// Doc comments of the arguments are the text of `--help`, where backticks would be printed.
+#![allow(clippy::doc_markdown)]
+
 use anyhow::{Context, anyhow, bail};
 use clap::{Parser, ValueEnum};
 use converge_agent::{Agent, AgentDir, Config, authorized_keys::AuthorizedKeys, signals};
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
         EnvFilter::try_from_env("CONVERGE_LOG").unwrap_or_else(|_| EnvFilter::new("info,russh=warn"));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
-    match serve(arguments) {
+    match serve(&arguments) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("converge-agent: {error:#}");
@@ -72,7 +75,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn serve(arguments: Arguments) -> anyhow::Result<u8> {
+async fn serve(arguments: &Arguments) -> anyhow::Result<u8> {
     signals::reset_signals().context("cannot reset signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -80,7 +83,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<u8> {
         tracing::warn!("--insecure: the relay's certificate is not verified");
     }
     let directory = AgentDir::open(arguments.dir.as_deref()).map_err(whole)?;
-    let agent = Agent::new(config(&arguments, &directory)?)?;
+    let agent = Agent::new(config(arguments, &directory)?)?;
 
     let stop = CancellationToken::new();
     let mut announcements = agent.announcements();

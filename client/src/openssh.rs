@@ -59,7 +59,8 @@ impl Program {
 /// # Errors
 /// [`ClientError`] when the program cannot be run.
 pub fn run(program: Program, target: &Target, arguments: &[OsString]) -> Result<u8, ClientError> {
-    let directory = tempfile::Builder::new().prefix("converge-").tempdir();
+    let owner_only: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    let directory = tempfile::Builder::new().prefix("converge-").permissions(owner_only).tempdir();
     let directory = directory.map_err(ClientError::local("cannot make a temporary directory"))?;
     let handoff = Handoff::new(directory.path());
     let own = std::env::current_exe().map_err(ClientError::local("cannot find this program's own path"))?;

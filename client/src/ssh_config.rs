@@ -9,7 +9,7 @@ pub fn block(program: &Path, relay: Option<&RelayUrl>) -> String {
     let program = quoted(&program.to_string_lossy());
     let relay = relay.map(|relay| format!("--relay {} ", quoted(&relay.to_string()))).unwrap_or_default();
     format!(
-        "# Converge: ssh ID{suffix} or ID.FINGERPRINT{suffix}. The host key comes from the agent, so nothing is asked \n\
+        "# Converge: ssh ID{suffix} or ID.FINGERPRINT{suffix}. The host key comes from the agent, so nothing is asked\n\
          # and nothing is stored. ServerAliveInterval stays off: the client itself notices a dead connection.\n\
          Host *{suffix}\n    \
              ProxyCommand {program} proxy {relay}%h\n    \
