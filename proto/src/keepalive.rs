@@ -39,9 +39,10 @@ impl Keepalive {
         Self { interval, last_received: now, next_ping: now + interval, pings_sent: 0 }
     }
 
-    /// Anything from the peer proves that it is there.
+    /// Anything from the peer proves that it is there, so it need not be asked for another interval.
     pub fn handle_received(&mut self, now: Instant) {
         self.last_received = self.last_received.max(now);
+        self.next_ping = self.next_ping.max(self.last_received + self.interval);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
@@ -93,6 +94,17 @@ mod tests {
         for tick in 1..20 {
             let now = start + INTERVAL * tick;
             assert_eq!(keepalive.handle_timeout(now), KeepaliveAction::SendPing(u64::from(tick)));
+            keepalive.handle_received(now);
+        }
+    }
+
+    #[test]
+    fn side_with_the_longer_interval_never_asks() {
+        let start = Instant::now();
+        let mut keepalive = Keepalive::new(INTERVAL * 3 / 2, start);
+        for ping_of_the_peer in 1..20 {
+            let now = start + INTERVAL * ping_of_the_peer;
+            assert!(keepalive.poll_timeout() > now);
             keepalive.handle_received(now);
         }
     }

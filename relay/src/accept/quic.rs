@@ -25,7 +25,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
 }
 
 async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
-    let peer = Peer { address: incoming.remote_address() };
+    let peer = Peer::new(incoming.remote_address());
     match tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, incoming).await {
         Ok(Ok(connection)) => link::serve(shared, Link::quic(connection, None), peer).await,
         Ok(Err(error)) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),

@@ -42,7 +42,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
         match accepted {
             (Ok(permit), Ok((stream, address))) => {
                 let (draining, router, tls) = (shared.draining.clone(), router.clone(), tls.clone());
-                let connection = Accepted { router, draining, peer: Peer { address }, permit };
+                let connection = Accepted { router, draining, peer: Peer::new(address), permit };
                 shared.tasks.spawn(async move { connection.serve(stream, tls).await });
             }
             (_, Err(error)) => {
