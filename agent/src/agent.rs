@@ -103,6 +103,7 @@ impl Agent {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), AgentError> {
         let mut backoff = Backoff::new();
         let mut last_trouble = String::new();
+        info!(relay = %self.relay, "dialing the relay");
         while !stop.is_cancelled() {
             let trouble = match self.connect(&stop).await {
                 None => break,

@@ -22,7 +22,7 @@ pub struct AgentDir {
     /// Held so that no second agent uses the directory.
     _lock: File,
     /// The directory was made for this run and goes with it.
-    _temporary: Option<TempDir>,
+    temporary: Option<TempDir>,
 }
 
 impl AgentDir {
@@ -48,10 +48,15 @@ impl AgentDir {
         let lock =
             File::create(&lock_file).map_err(|source| AgentDirError::Create { path: lock_file, source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock, _temporary: temporary }),
+            Ok(()) => Ok(Self { path, _lock: lock, temporary }),
             Err(TryLockError::WouldBlock) => Err(AgentDirError::InUse { path }),
             Err(TryLockError::Error(source)) => Err(AgentDirError::Create { path, source }),
         }
+    }
+
+    /// Whether the directory was made for this run and goes with it.
+    pub fn is_temporary(&self) -> bool {
+        self.temporary.is_some()
     }
 
     /// The directory, absolute.

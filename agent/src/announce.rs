@@ -32,7 +32,7 @@ impl Announcement {
         let unchecked = if self.relay.pin().is_some() { "-k " } else { "" };
         let host = format!("{}{}", self.id, Address::SUFFIX);
         format!(
-            "ssh -o ProxyCommand='websocat --binary {unchecked}{websocket}' \
+            "ssh -o ProxyCommand='websocat --binary -E {unchecked}{websocket}' \
              -o KnownHostsCommand='/bin/echo {host} {}' {host}",
             self.host_key.to_openssh(),
         )
@@ -83,13 +83,13 @@ mod tests {
         assert_eq!(address.id.as_str(), "lusab-babad");
         assert!(address.fingerprint.is_some());
         assert_eq!(address.relay.unwrap().to_string(), format!("https://relay:4433/base#{pin}"));
-        assert!(text.contains("websocat --binary -k wss://relay:4433/base/client/lusab-babad'"), "{text}");
+        assert!(text.contains("websocat --binary -E -k wss://relay:4433/base/client/lusab-babad'"), "{text}");
     }
 
     #[test]
     fn plain_ssh_is_given_the_host_key_itself() {
         let text = announcement("ws://relay:80");
-        assert!(text.contains("websocat --binary ws://relay/client/lusab-babad'"), "{text}");
+        assert!(text.contains("websocat --binary -E ws://relay/client/lusab-babad'"), "{text}");
         assert!(text.contains("'/bin/echo lusab-babad.converge ssh-ed25519 AAAA"), "{text}");
         assert!(text.contains("http://relay/client/lusab-babad."), "{text}");
     }

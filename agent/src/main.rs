@@ -12,6 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless `CONVERGE_LOG` says otherwise. The certificate verifier's own lines say less than our errors.
+const LOG: &str = "info,russh=warn,rustls_platform_verifier=off";
 /// What `128 + signal` is for the two signals that stop an agent, as shells report it.
 const STATUS_INTERRUPTED: u8 = 130;
 const STATUS_TERMINATED: u8 = 143;
@@ -26,7 +28,8 @@ struct Arguments {
     /// The relay's URL: https:// tries QUIC, then WebSocket; quic://, wss:// and ws:// allow one carrier only
     #[arg(long, env = "CONVERGE_RELAY", value_name = "URL")]
     relay: Option<RelayUrl>,
-    /// The ID under which people reach this job; the relay makes one up when it is missing or taken
+    /// The ID under which people reach this job; the relay makes one up when it is missing or taken. With --dir it
+    /// stays this agent's when the agent is started again
     #[arg(long, env = "CONVERGE_ID", value_name = "ID")]
     id: Option<Id>,
     /// Which carrier to use
@@ -61,8 +64,7 @@ fn long_version() -> &'static str {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     converge_certs::install_provider();
-    let filter =
-        EnvFilter::try_from_env("CONVERGE_LOG").unwrap_or_else(|_| EnvFilter::new("info,russh=warn"));
+    let filter = EnvFilter::try_from_env("CONVERGE_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     match serve(&arguments) {
@@ -122,10 +124,13 @@ fn config(arguments: &Arguments, directory: &AgentDir) -> anyhow::Result<Config>
     };
     let working_dir = std::env::current_dir().context("cannot find out the working directory")?;
     // Files are read again at every login, and the working directory may be gone by then.
-    let files = arguments.authorized_keys.iter().map(|file| working_dir.join(file));
-    let files = files.chain([directory.path().join(".authorized_keys")]);
+    let mut files: Vec<_> = arguments.authorized_keys.iter().map(|file| working_dir.join(file)).collect();
+    let in_directory = directory.path().join(".authorized_keys");
+    // A directory that was made just now can only be filled later; nobody is to be sent there in vain.
+    let to_report = files.iter().chain((!directory.is_temporary()).then_some(&in_directory));
+    let report = AuthorizedKeys::new(to_report).load_report(SystemTime::now());
+    files.push(in_directory);
     let authorized_keys = AuthorizedKeys::new(files);
-    let report = authorized_keys.load_report(SystemTime::now());
     for problem in report.problems() {
         tracing::debug!(%problem, "authorized keys");
     }

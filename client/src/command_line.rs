@@ -4,12 +4,13 @@
 #![allow(clippy::doc_markdown)]
 
 use crate::{
+    config_file::ConfigFile,
     error::ClientError,
     handoff::Handoff,
     host_key, listen,
     openssh::{self, Program},
     proxy, ssh_config,
-    target::{Target, TargetOptions},
+    target::{Target, TargetOptions, say},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use converge_proto::{Address, CarrierChoice, RelayUrl, version::ProtocolVersion};
@@ -66,7 +67,7 @@ enum Transport {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A shell or a command in the job: runs the system's ssh
+    /// A shell or a command in the job: runs the system's ssh. Options of converge stand before ADDRESS, ssh's behind it
     Ssh(OpenSsh),
     /// Files to and from the job: runs the system's sftp; `:PATH` starts in that directory
     Sftp(OpenSsh),
@@ -180,6 +181,11 @@ impl CommandLine {
             Command::Config => {
                 let own = std::env::current_exe()
                     .map_err(ClientError::local("cannot find this program's own path"))?;
+                if common.relay.is_none() && ConfigFile::load()?.relay.is_none() {
+                    say(
+                        "the block names no relay, nor does the configuration file; give --relay to have it in the block",
+                    );
+                }
                 let block = ssh_config::block(&own, common.relay.as_ref());
                 let written = std::io::stdout().write_all(block.as_bytes());
                 written.map(|()| 0).map_err(ClientError::local("cannot write"))

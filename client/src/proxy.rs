@@ -2,6 +2,11 @@
 
 use crate::{error::ClientError, handoff::Handoff, session, standard_io, target::Target};
 use converge_transport::{CloseCode, LocalCopyError, Stream, copy_local};
+use std::{io, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the bytes in flight have after a signal to stop. ssh sends one as soon as it has written its last words.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Joins a session and copies until the agent ends it.
 ///
@@ -39,12 +44,34 @@ pub async fn run_raw(target: &Target) -> Result<(), ClientError> {
 }
 
 async fn copy_standard_io(stream: &mut Stream) -> Result<(), ClientError> {
-    match copy_local(stream, &mut standard_io::input(), &mut standard_io::output()).await {
+    let (mut input, mut output) = (standard_io::input(), standard_io::output());
+    let stop = stop_signal().map_err(ClientError::local("cannot listen for signals"))?;
+    let copied = tokio::select! {
+        biased; // An end in order counts more than one by signal.
+        copied = copy_local(stream, &mut input, &mut output) => copied,
+        () = async { stop.await; tokio::time::sleep(STOP_GRACE).await } => Ok(()),
+    };
+    match copied {
         Ok(()) => Ok(()),
         // ssh has gone: a closed pipe is how it says that it is done.
         Err(LocalCopyError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(local_copy_error(error)),
     }
+}
+
+/// Waits for a signal that ends programs: from ssh when it ends, from a terminal that is closed, from a person. The
+/// session is then closed rather than dropped, since without a word the other end would wait for us.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// What a person is told when copying stopped.

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let self_signed = arguments.cert.is_none();
+    let has_public_url = arguments.public_url.is_some();
     let identity = match (&arguments.cert, &arguments.key) {
         (Some(cert), Some(key)) => Identity::from_files(cert, key),
         _ => Identity::self_signed(&arguments.state_dir, &names(&arguments)),
@@ -74,7 +75,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     };
     let relay =
         Relay::bind(config).map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
-    announce(&relay);
+    announce(&relay, has_public_url);
 
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
     let signals = wait_for_signals(stop.clone(), stop_now.clone())?;
@@ -94,13 +95,18 @@ fn names(arguments: &Arguments) -> Vec<String> {
 }
 
 /// What is copied goes to standard output; the rest is log.
-fn announce(relay: &Relay) {
+fn announce(relay: &Relay, has_public_url: bool) {
     let addresses = relay.addresses();
     println!("relay: {}", addresses.url);
     if let Some(http) = addresses.http {
         println!("http:  ws://{http}");
     }
-    tracing::info!(listen = %addresses.listen, http = ?addresses.http, "listening");
+    tracing::info!(listen = %addresses.listen, "listening");
+    if !has_public_url && addresses.listen.ip().is_unspecified() {
+        tracing::info!(
+            "the URL above is for this machine; --public-url says under which name others reach it"
+        );
+    }
 }
 
 /// The first signal drains, the second ends.

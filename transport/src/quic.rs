@@ -22,8 +22,11 @@ const MAX_IDLE: Duration = Duration::from_secs(45);
 pub const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// What a connection may have sent and not yet acknowledged, over all its streams.
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
-/// Streams a peer may have open at once on one link.
-pub const MAX_STREAMS: u32 = 1024;
+/// Streams that a relay may open to an agent at once: its sessions, and some that are closing.
+pub const MAX_STREAMS_FROM_RELAY: u32 = 1024;
+/// Streams that an agent or a client may open to a relay at once on one link. An agent needs one, a client one per
+/// session; with the window of a stream this is what a stranger can make a relay hold.
+pub const MAX_STREAMS_TO_RELAY: u32 = 32;
 /// Beyond an Ethernet's 1500 bytes, for loopback and networks with jumbo frames. Ten segments of it are one
 /// datagram batch, which must stay below 64 KiB.
 const MTU_UPPER_BOUND: u16 = 6000;
@@ -33,7 +36,7 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const MAX_INCOMING: usize = 4096;
 const INCOMING_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
 
-fn transport_config() -> Arc<TransportConfig> {
+fn transport_config(max_streams: u32) -> Arc<TransportConfig> {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_UPPER_BOUND);
     let mut acks = AckFrequencyConfig::default();
@@ -44,7 +47,7 @@ fn transport_config() -> Arc<TransportConfig> {
         // Not limited per connection: a stalled stream would take its share for ever and stop the others.
         .receive_window(VarInt::MAX)
         .send_window(SEND_WINDOW_BYTES)
-        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        .max_concurrent_bidi_streams(VarInt::from_u32(max_streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
@@ -67,7 +70,7 @@ pub fn listen(address: SocketAddr, identity: &Identity) -> io::Result<Endpoint> 
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config
-        .transport_config(transport_config())
+        .transport_config(transport_config(MAX_STREAMS_TO_RELAY))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
     endpoint(address, Some(config))
@@ -83,7 +86,7 @@ pub(crate) fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
 pub(crate) fn client_config(tls: rustls::ClientConfig) -> io::Result<quinn::ClientConfig> {
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport_config());
+    config.transport_config(transport_config(MAX_STREAMS_FROM_RELAY));
     Ok(config)
 }
 

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use converge_proto::Address;
+use converge_proto::{Address, HostKey};
 use std::sync::Arc;
 
 #[derive(Template)]
@@ -22,7 +22,10 @@ struct Agent {
     address: String,
     id: String,
     websocket: String,
-    is_here: bool,
+    /// `-k ` where the certificate is self-signed: the tool knows no pin, and ssh checks better what it would check.
+    unchecked: &'static str,
+    /// The agent's host key for ssh, when the agent is here.
+    host_key: Option<String>,
 }
 
 /// What this is, and the commands to copy.
@@ -33,12 +36,16 @@ pub(super) async fn home(State(shared): State<Arc<Shared>>) -> Response {
 /// What a browser sees at an agent's address: the commands for this one agent.
 pub(super) fn agent(shared: &Shared, address: &Address) -> Response {
     let relay = shared.shown_url();
+    let here = shared.registry.find(&address.id).map(|agent| agent.verified.host_key.clone());
+    // An address without a fingerprint is completed; a wrong one stays as it is and is found out by the client.
+    let fingerprint = address.fingerprint.clone().or_else(|| here.as_ref().map(HostKey::fingerprint));
     let path = format!("{}/{}", Address::CLIENT_PATH, address.id);
     page(&Agent {
-        address: Address { relay: Some(relay.clone()), ..address.clone() }.to_string(),
+        address: Address { relay: Some(relay.clone()), fingerprint, id: address.id.clone() }.to_string(),
         id: address.id.to_string(),
         websocket: relay.with_scheme(relay.websocket_scheme(), &path),
-        is_here: shared.registry.find(&address.id).is_some(),
+        unchecked: if relay.pin().is_some() { "-k " } else { "" },
+        host_key: here.map(|key| key.to_openssh()),
     })
 }
 

@@ -25,10 +25,12 @@ use tokio::{
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
 /// Streams on one link. A peer that opens more loses the link, so a relay keeps its own limit below this one.
-const MAX_STREAMS: usize = 1024;
-/// All receive windows of a link together: the least that the library allows for that many streams. A stream's
-/// window grows into what the others do not use.
-const MAX_WINDOW_BYTES: usize = MAX_STREAMS * 256 * 1024;
+const MAX_STREAMS: usize = 640;
+/// Every stream's window, from its begin.
+const FIRST_WINDOW_BYTES: usize = 256 * 1024;
+/// What the windows of a link may grow by, all together, where the path is long: 80 MB/s at 100 ms each way and back
+/// want 8 MB for one stream.
+const WINDOW_GROWTH_BYTES: usize = 32 * 1024 * 1024;
 /// How long the peer may take to hear that the link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -69,7 +71,8 @@ impl MuxLink {
         };
         let mut config = yamux::Config::default();
         config.set_max_num_streams(MAX_STREAMS);
-        config.set_max_connection_receive_window(Some(MAX_WINDOW_BYTES));
+        config
+            .set_max_connection_receive_window(Some(MAX_STREAMS * FIRST_WINDOW_BYTES + WINDOW_GROWTH_BYTES));
         config.set_split_send_size(MAX_CHUNK_BYTES);
 
         let (parting, closed_as) = (sender.parting.clone(), receiver.close.clone());
