@@ -8,7 +8,7 @@ use crate::{
     ssh::{SessionContext, SshConfigError, SshServer, SshServerConfig},
 };
 use converge_proto::{
-    FrameType, HostKey, Id, Keepalive, RelayUrl,
+    CarrierChoice, FrameType, HostKey, Id, Keepalive, RelayUrl,
     frame::FrameError,
     keepalive::KeepaliveAction,
     rendezvous::{
@@ -252,6 +252,8 @@ impl Agent {
             Some(public) => public,
             None => self.relay.clone(),
         };
+        // Which carriers get through from here says nothing about where people are.
+        let relay = relay.with_carriers(CarrierChoice::Auto);
         let announcement = Announcement::new(relay, registered.id.clone(), self.public_key.clone());
         self.announcements.send_if_modified(|current| {
             let changed = current.as_ref() != Some(&announcement);

@@ -54,7 +54,7 @@ async fn copy_standard_io(stream: &mut Stream) -> Result<(), ClientError> {
     match copied {
         Ok(()) => Ok(()),
         // ssh has gone: a closed pipe is how it says that it is done.
-        Err(LocalCopyError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(LocalCopyError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(local_copy_error(error)),
     }
 }
