@@ -26,7 +26,11 @@ use tracing::{debug, info};
 /// Serves a link whose first stream began with `register`, until the link ends.
 pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, register: Frame, peer: &Peer) {
     let handshake = handshake(&link, &mut control, register);
-    let verified = match tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, handshake).await {
+    let handshake = tokio::time::timeout(shared.first_word_timeout, handshake);
+    let Some(handshake) = shared.draining.run_until_cancelled(handshake).await else {
+        return refuse(link, control, &stopping()).await;
+    };
+    let verified = match handshake {
         Ok(Ok(verified)) => verified,
         Ok(Err(error)) => return refuse(link, control, &error.refusal()).await,
         Err(_) => {
@@ -35,8 +39,7 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
         }
     };
     if shared.draining.is_cancelled() {
-        let refused = Refused { code: RefusalCode::STOPPING, text: Line::new("the relay is stopping") };
-        return refuse(link, control, &refused).await;
+        return refuse(link, control, &stopping()).await;
     }
     let agent = Arc::new(Agent {
         number: LinkNumber(shared.next_link()),
@@ -57,6 +60,10 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
     info!(%id, %fingerprint, %carrier, peer = %peer.address, link = agent.number.0, "agent registered");
     let why = run(shared, &link, control, &agent.verified, registration).await;
     info!(%id, link = agent.number.0, reason = %why, "agent gone");
+}
+
+fn stopping() -> Refused {
+    Refused { code: RefusalCode::STOPPING, text: Line::new("the relay is stopping") }
 }
 
 async fn refuse(link: Link, control: Stream, refused: &Refused) {
@@ -160,6 +167,10 @@ async fn run(
     match &end {
         LinkEnd::Goodbye(_) => registration.give_up(),
         _ => drop(registration),
+    }
+    if matches!(end, LinkEnd::Stopped) {
+        // Its sessions are being cut at this moment.
+        link.settle().await;
     }
     link.clone().finish(code, &reason).await;
     end

@@ -8,7 +8,7 @@ use converge_proto::{
         messages::{Line, Name},
     },
 };
-use converge_transport::{Stream, StreamError};
+use converge_transport::{LinkError, Stream, StreamError};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::debug;
@@ -61,9 +61,15 @@ async fn connect_session(
         Ok(session) => {
             let connected =
                 Connected { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
-            // A failed answer shows in the copying that follows.
-            let _ = stream.send.write_frame(&connected.to_frame()).await;
-            pairing::run(shared, session, stream, &connect.id, peer).await;
+            let connected = connected.to_frame();
+            let answering = stream.send.write_frame(&connected);
+            match tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, answering).await {
+                // A failed answer shows in the copying that follows.
+                Ok(_) => pairing::run(shared, session, stream, &connect.id, peer).await,
+                Err(_) => {
+                    tokio::join!(stream.reset(RefusalCode::LIMIT), session.abandon());
+                }
+            }
             Ok(())
         }
         Err(refused) => Err((stream, refused)),
@@ -130,7 +136,10 @@ async fn wait_for_agent(
 async fn tell_waiting(stream: &mut Stream, deadline: Instant) -> Result<(), StreamError> {
     let left = deadline.saturating_duration_since(Instant::now());
     let waiting = Waiting { left_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX) };
-    stream.send.write_frame(&waiting.to_frame()).await
+    let waiting = waiting.to_frame();
+    let telling = stream.send.write_frame(&waiting);
+    let told = tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, telling).await;
+    told.unwrap_or(Err(LinkError::Silent.into()))
 }
 
 pub(crate) fn no_such_id(id: &Id) -> Refused {

@@ -20,6 +20,9 @@ pub struct Config {
     pub self_signed: bool,
     /// How long an ID stays reserved after its agent's link was lost.
     pub reservation: Duration,
+    /// How long a peer may take for each of TLS handshake, HTTP header and first frame. Longer lets silent peers hold
+    /// more of the connections there are; shorter loses peers on slow paths.
+    pub first_word_timeout: Duration,
     /// How long sessions may go on after the relay was told to stop.
     pub drain_timeout: Duration,
 }
@@ -37,6 +40,7 @@ impl Config {
             public_url: None,
             self_signed: false,
             reservation: limits::RESERVATION,
+            first_word_timeout: limits::FIRST_WORD_TIMEOUT,
             drain_timeout: Self::DRAIN_TIMEOUT,
         }
     }

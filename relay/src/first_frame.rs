@@ -1,31 +1,49 @@
 //! What a stream begins with.
 
-use crate::limits;
+use crate::{limits, shared::Shared};
 use converge_proto::{
     Frame,
     frame::FrameError,
     rendezvous::{Message, RefusalCode, Refused, messages::Line},
 };
-use converge_transport::{Stream, StreamError};
+use converge_transport::{CloseCode, Stream, StreamError};
 
 /// Why a stream did not begin as it should.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FirstFrameError {
-    #[error("nothing was said for {} seconds", limits::FIRST_WORD_TIMEOUT.as_secs())]
+    #[error("nothing was said in time")]
     Silent,
+    #[error("the relay is stopping")]
+    Stopping,
     #[error("the stream ended before its first frame")]
     Ended,
     #[error(transparent)]
     Stream(#[from] StreamError),
 }
 
-/// The first frame.
-pub(crate) async fn read(stream: &mut Stream) -> Result<Frame, FirstFrameError> {
+impl FirstFrameError {
+    /// What a link is closed with whose first stream did not begin as it should.
+    pub(crate) fn close_code(&self) -> CloseCode {
+        match self {
+            Self::Silent => CloseCode::SILENT,
+            Self::Stopping => CloseCode::STOPPING,
+            Self::Ended | Self::Stream(_) => CloseCode::PROTOCOL_VIOLATION,
+        }
+    }
+}
+
+/// The first frame. A relay that is stopping does not wait for it.
+pub(crate) async fn read(shared: &Shared, stream: &mut Stream) -> Result<Frame, FirstFrameError> {
     let reading = async {
         let frame = stream.recv.read_frame().await?;
         frame.ok_or(FirstFrameError::Ended)
     };
-    tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, reading).await.map_err(|_| FirstFrameError::Silent)?
+    tokio::select! {
+        biased; // What has been said is answered, also by a relay that is stopping.
+        frame = reading => frame,
+        () = shared.draining.cancelled() => Err(FirstFrameError::Stopping),
+        () = tokio::time::sleep(shared.first_word_timeout) => Err(FirstFrameError::Silent),
+    }
 }
 
 /// What a frame is that cannot be a first one.
@@ -68,6 +86,9 @@ pub(crate) async fn refuse_first(stream: Stream, error: &FirstFrameError) {
         FirstFrameError::Stream(StreamError::Frame(error)) => refusal_of(error),
         FirstFrameError::Stream(StreamError::TextMessage) | FirstFrameError::Silent => {
             Refused { code: RefusalCode::PROTOCOL_VIOLATION, text: Line::new(error.to_string()) }
+        }
+        FirstFrameError::Stopping => {
+            Refused { code: RefusalCode::STOPPING, text: Line::new(error.to_string()) }
         }
         // Nobody is there to be told.
         FirstFrameError::Ended | FirstFrameError::Stream(_) => return,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// A connection must have said what it wants by then: TLS handshake, HTTP header and first frame, each.
 pub const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// When everything ends, a task has this long to tell its peer.
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(4);
 /// An agent must have taken a new stream by then; it is a few bytes on a link that is up.
 pub const AGENT_STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// A frame on a control stream must have been sent by then; a peer that does not read is gone.

@@ -1,6 +1,6 @@
 //! A link with many streams, from its first frame on.
 
-use crate::{agent_link, client_stream, first_frame, limits, peer::Peer, shared::Shared};
+use crate::{agent_link, client_stream, first_frame, peer::Peer, shared::Shared};
 use converge_proto::FrameType;
 use converge_transport::{CloseCode, Link};
 use std::sync::Arc;
@@ -9,35 +9,31 @@ use tracing::debug;
 /// Serves a link with many streams. Its first frame says whose it is: `Register` makes it an agent's, anything else
 /// a client's.
 pub(crate) async fn serve(shared: &Arc<Shared>, link: Link, peer: Peer) {
-    let first = async {
-        let mut stream = link.accept_stream().await.ok()?;
-        let frame = first_frame::read(&mut stream).await;
-        Some((stream, frame))
-    };
-    let first = tokio::select! {
-        () = shared.ending.cancelled() => return link.finish(CloseCode::STOPPING, "").await,
-        first = tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, first) => first,
-    };
-    match first {
-        Ok(Some((control, Ok(frame)))) if frame.frame_type == FrameType::REGISTER => {
-            agent_link::serve(shared, link, control, frame, &peer).await;
+    let first_stream = tokio::time::timeout(shared.first_word_timeout, link.accept_stream());
+    let mut stream = match shared.ending.run_until_cancelled(first_stream).await {
+        Some(Ok(Ok(stream))) => stream,
+        Some(Ok(Err(_))) => return,
+        Some(Err(_)) => {
+            debug!(peer = %peer.address, "link said nothing");
+            return link.finish(CloseCode::SILENT, "nothing was said").await;
         }
-        Ok(Some((stream, Ok(frame)))) => {
+        None => return link.finish(CloseCode::STOPPING, "").await,
+    };
+    match first_frame::read(shared, &mut stream).await {
+        Ok(frame) if frame.frame_type == FrameType::REGISTER => {
+            agent_link::serve(shared, link, stream, frame, &peer).await;
+        }
+        Ok(frame) => {
             let (task_shared, task_peer) = (shared.clone(), peer.clone());
-            shared.tasks.spawn(shared.sessions.track_future(async move {
+            shared.spawn_session(async move {
                 client_stream::serve(&task_shared, stream, &frame, None, &task_peer).await;
-            }));
+            });
             serve_client_link(shared, &link, &peer).await;
         }
-        Ok(Some((stream, Err(error)))) => {
+        Err(error) => {
             debug!(peer = %peer.address, %error, "link refused");
             first_frame::refuse_first(stream, &error).await;
-            link.finish(CloseCode::PROTOCOL_VIOLATION, &error.to_string()).await;
-        }
-        Ok(None) => {}
-        Err(_) => {
-            debug!(peer = %peer.address, "link said nothing");
-            link.finish(CloseCode::SILENT, "nothing was said").await;
+            link.finish(error.close_code(), &error.to_string()).await;
         }
     }
 }
@@ -49,6 +45,7 @@ async fn serve_client_link(shared: &Arc<Shared>, link: &Link, peer: &Peer) {
             () = shared.ending.cancelled() => {
                 // The sessions say goodbye on their own streams first; they all end now, so this is not long.
                 shared.sessions.wait().await;
+                link.settle().await;
                 return link.close(CloseCode::STOPPING, "");
             }
             stream = link.accept_stream() => match stream {
@@ -57,11 +54,11 @@ async fn serve_client_link(shared: &Arc<Shared>, link: &Link, peer: &Peer) {
             },
         };
         let (task_shared, task_peer) = (shared.clone(), peer.clone());
-        shared.tasks.spawn(shared.sessions.track_future(async move {
-            match first_frame::read(&mut stream).await {
+        shared.spawn_session(async move {
+            match first_frame::read(&task_shared, &mut stream).await {
                 Ok(frame) => client_stream::serve(&task_shared, stream, &frame, None, &task_peer).await,
                 Err(error) => first_frame::refuse_first(stream, &error).await,
             }
-        }));
+        });
     }
 }

@@ -5,7 +5,7 @@ use converge_proto::{
     Id,
     rendezvous::{ClientInfo, Incoming, Message, RefusalCode, Refused, SessionKind, messages::Line},
 };
-use converge_transport::{CloseCode, LinkError, Stream, StreamError, copy_bidirectional};
+use converge_transport::{LinkError, Stream, StreamError, copy_bidirectional};
 use std::{sync::Arc, time::Instant};
 use tokio::sync::SemaphorePermit;
 use tracing::info;
@@ -48,6 +48,13 @@ pub(crate) async fn open<'a>(
     }
 }
 
+impl Session<'_> {
+    /// Gives up a session whose client does not even take the answer.
+    pub(crate) async fn abandon(self) {
+        self.stream.reset(RefusalCode::LIMIT).await;
+    }
+}
+
 fn agent_lost(why: &str) -> Refused {
     let text = format!("the agent cannot be reached: {why}; it will be back when its network is");
     Refused { code: RefusalCode::AGENT_LOST, text: Line::new(text) }
@@ -87,14 +94,7 @@ pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Strea
                 _ if code == RefusalCode::STOPPING => (code, "the relay has stopped".to_owned()),
                 _ => (code, format!("the session was cut: {error}")),
             };
-            let close = CloseCode::from(code);
-            tokio::join!(
-                async {
-                    client.send.close_websocket(close, &words).await;
-                    client.reset(code).await;
-                },
-                to_agent.reset(code),
-            );
+            tokio::join!(client.reset_with(code, &words), to_agent.reset(code));
         }
     }
 }

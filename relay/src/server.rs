@@ -25,8 +25,7 @@ use tracing::{info, warn};
 const PORT_TRIES: usize = 16;
 /// Connections that may wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
-/// How long tasks may take to end after everything was cancelled. All of them wait for the network at most, and
-/// every such wait is shorter.
+/// How long tasks may take to end after everything was cancelled: what they may take for their goodbyes, and a bit.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A relay whose sockets are bound.
@@ -99,7 +98,7 @@ impl Relay {
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
         let registry = Arc::new(MemoryRegistry::new(config.reservation, limits::MAX_AGENTS));
         Ok(Self {
-            shared: Arc::new(Shared::new(registry, public_url, own_url)),
+            shared: Arc::new(Shared::new(registry, public_url, own_url, config.first_word_timeout)),
             endpoint,
             https,
             http,
@@ -128,6 +127,7 @@ impl Relay {
         info!(sessions = shared.sessions.len(), "stopping");
         shared.draining.cancel();
         accepting.join_all().await;
+        shared.spawn(quic::refuse(shared.clone(), endpoint.clone()));
         shared.sessions.close();
         let stopped = tokio::select! {
             () = shared.sessions.wait() => Stopped::Clean,

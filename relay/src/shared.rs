@@ -2,12 +2,16 @@
 
 use crate::{limits, registry::Registry};
 use converge_proto::RelayUrl;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
 
 /// One per relay.
 pub(crate) struct Shared {
@@ -16,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) public_url: Option<RelayUrl>,
     /// The URL to print and to show on pages when there is no better one.
     pub(crate) own_url: RelayUrl,
+    /// How long a peer may take for each first word.
+    pub(crate) first_word_timeout: Duration,
     /// One permit per client that may still wait for an agent.
     pub(crate) waiting_clients: Semaphore,
     /// Every task but the accept loops.
@@ -31,11 +37,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(registry: Arc<dyn Registry>, public_url: Option<RelayUrl>, own_url: RelayUrl) -> Self {
+    pub(crate) fn new(
+        registry: Arc<dyn Registry>,
+        public_url: Option<RelayUrl>,
+        own_url: RelayUrl,
+        first_word_timeout: Duration,
+    ) -> Self {
         Self {
             registry,
             public_url,
             own_url,
+            first_word_timeout,
             waiting_clients: Semaphore::new(limits::MAX_WAITING_CLIENTS),
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
@@ -44,6 +56,27 @@ impl Shared {
             links: AtomicU64::new(0),
             session_numbers: AtomicU64::new(0),
         }
+    }
+
+    /// Starts a task of the relay's. When everything ends it has [`limits::GOODBYE_TIMEOUT`] to tell its peer.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let ending = self.ending.clone();
+        self.tasks.spawn(async move {
+            let overdue = async {
+                ending.cancelled().await;
+                tokio::time::sleep(limits::GOODBYE_TIMEOUT).await;
+            };
+            tokio::select! {
+                biased; // A task that is over was not overdue.
+                () = task => {}
+                () = overdue => debug!("a peer did not take its goodbye"),
+            }
+        });
+    }
+
+    /// As [`spawn`](Self::spawn), for what a stopping relay waits for.
+    pub(crate) fn spawn_session(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(self.sessions.track_future(task));
     }
 
     /// A number for a new link.

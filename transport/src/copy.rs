@@ -6,6 +6,7 @@ use crate::{
     stream::{RecvHalf, SendHalf, Stream},
 };
 use bytes::BytesMut;
+use converge_proto::rendezvous::RefusalCode;
 use futures_util::FutureExt;
 use std::{
     io,
@@ -22,8 +23,8 @@ pub struct Copied {
     pub backward_bytes: u64,
 }
 
-/// Copies both ways until both directions have ended or one has failed. The end of one direction is passed on while
-/// the other goes on, as SSH clients expect.
+/// Copies both ways until both directions have ended or one cannot be read any more. The end of one direction is
+/// passed on while the other goes on, as SSH clients expect.
 ///
 /// At most one chunk per direction is held here; the rest waits in the carriers' windows.
 pub async fn copy_bidirectional(
@@ -39,15 +40,19 @@ pub async fn copy_bidirectional(
     (copied, result.map(|_| ()))
 }
 
-/// Copies one way until the end, and passes the end on. A receiver that wants no more ends this direction only:
-/// what it has still to say in the other one is not lost.
+/// Copies one way until the end, and passes the end on. A receiver that takes no more ends this direction only: what
+/// it has said, or has still to say, in the other one is not lost. If it is gone altogether, that direction shows it.
 async fn copy(from: &mut RecvHalf, to: &mut SendHalf, copied: &AtomicU64) -> Result<(), StreamError> {
     match copy_all(from, to, copied).await {
-        Err(CopyError::Write(StreamError::Reset(code))) => {
-            from.stop(code);
+        Err(CopyError::Write(error)) => {
+            tracing::trace!(%error, "the receiver takes no more");
+            from.stop(match error {
+                StreamError::Reset(code) => code,
+                _ => RefusalCode::AGENT_LOST,
+            });
             Ok(())
         }
-        Err(CopyError::Read(error) | CopyError::Write(error)) => Err(error),
+        Err(CopyError::Read(error)) => Err(error),
         Ok(()) => Ok(()),
     }
 }
@@ -106,9 +111,9 @@ pub async fn copy_local(
     let Stream { recv, send } = stream;
     let sending = async {
         match copy_input(input, send).await {
-            // The peer ends or goes on as it likes; the other direction shows which.
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
+            Err(error @ LocalCopyError::Input(_)) => error,
+            // The peer has all it wants. Whether it goes on or is gone, the other direction shows.
+            Ok(()) | Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
@@ -134,16 +139,9 @@ async fn copy_input(input: &mut (impl AsyncRead + Unpin), send: &mut SendHalf) -
             }
         };
         match read.map_err(LocalCopyError::Input)? {
-            0 => break,
-            _ => match send.write_chunk(buffer.split().freeze()).await {
-                Err(StreamError::Reset(_)) => return Ok(()),
-                result => result?,
-            },
+            0 => return Ok(send.finish().await?),
+            _ => send.write_chunk(buffer.split().freeze()).await?,
         }
-    }
-    match send.finish().await {
-        Err(StreamError::Reset(_)) => Ok(()),
-        result => Ok(result?),
     }
 }
 

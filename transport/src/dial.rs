@@ -20,7 +20,7 @@ use converge_proto::{Address, CarrierChoice, Id, RelayUrl, version::ProtocolVers
 use futures_util::future::select_ok;
 use http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
 use std::{fmt, io, net::SocketAddr, time::Duration};
-use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
+use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest, error::ProtocolError};
 
 /// How long QUIC may say nothing before WebSocket is tried beside it.
 const QUIC_HEAD_START: Duration = Duration::from_secs(1);
@@ -208,7 +208,11 @@ fn upgrade_failure(error: tungstenite::Error, framing: Framing) -> Cause {
                 None => Cause::NotARelay(response.status()),
             }
         }
-        tungstenite::Error::Protocol(_) => Cause::NotARelay(StatusCode::SWITCHING_PROTOCOLS),
+        tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
+            Cause::NotARelay(StatusCode::SWITCHING_PROTOCOLS)
+        }
+        // Another protocol than HTTP, or an end in the middle of it.
+        tungstenite::Error::Protocol(error) => Cause::Other(format!("the server is not a relay: {error}")),
         other => Cause::Other(other.to_string()),
     }
 }

@@ -15,6 +15,8 @@ use std::{
 
 /// How long [`Link::finish`] waits for the peer to hear of the end.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a QUIC peer may hold an acknowledgement back (RFC 9000 section 18.2, `max_ack_delay`).
+const ACK_DELAY: Duration = Duration::from_millis(25);
 
 /// What a link runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +144,16 @@ impl Link {
             Kind::Quic { connection, .. } => quic::link_error(connection.closed().await),
             Kind::Multiplexed(link) => link.closed().await,
             Kind::Single(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until what is on its way can have been acknowledged. To be called before a link is closed on which much
+    /// was being sent and its streams were just reset: a QUIC connection whose congestion window is full would close
+    /// without a word to its peer ([quinn#2785](https://github.com/quinn-rs/quinn/issues/2785)).
+    pub async fn settle(&self) {
+        if let Kind::Quic { connection, .. } = &self.kind {
+            let round_trips = connection.rtt() * 3 + ACK_DELAY;
+            tokio::time::sleep(round_trips.min(FINISH_TIMEOUT)).await;
         }
     }
 

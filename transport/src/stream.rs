@@ -7,7 +7,8 @@
 use crate::{
     chunk::MAX_CHUNK_BYTES,
     close::{CloseCode, StreamError},
-    quic, websocket,
+    quic,
+    websocket::{self, mux::stream as mux_stream},
 };
 use bytes::{Bytes, BytesMut};
 use converge_proto::{Frame, rendezvous::RefusalCode};
@@ -36,7 +37,7 @@ impl Stream {
         Self { recv: RecvHalf::new(RecvCarrier::Quic(recv)), send: SendHalf(SendCarrier::Quic(send)) }
     }
 
-    pub(crate) fn multiplexed((recv, send): (websocket::mux::MuxRecv, websocket::mux::MuxSend)) -> Self {
+    pub(crate) fn multiplexed((recv, send): (mux_stream::MuxRecv, mux_stream::MuxSend)) -> Self {
         Self {
             recv: RecvHalf::new(RecvCarrier::Multiplexed(recv)),
             send: SendHalf(SendCarrier::Multiplexed(send)),
@@ -52,9 +53,15 @@ impl Stream {
     }
 
     /// Gives the stream up in both directions. What was not yet delivered may be lost.
-    pub async fn reset(mut self, code: RefusalCode) {
+    pub async fn reset(self, code: RefusalCode) {
+        self.reset_with(code, &code.to_string()).await;
+    }
+
+    /// As [`reset`](Self::reset), with words for a person where the carrier has room for them: on a WebSocket of its
+    /// own.
+    pub async fn reset_with(mut self, code: RefusalCode, reason: &str) {
         self.recv.stop(code);
-        self.send.reset(code).await;
+        self.send.reset_with(code, reason).await;
     }
 
     /// Ends the stream in peace: finishes the sending direction, if that has not been done, and waits, for at most
@@ -91,7 +98,7 @@ pub struct RecvHalf {
 #[derive(Debug)]
 enum RecvCarrier {
     Quic(quinn::RecvStream),
-    Multiplexed(websocket::mux::MuxRecv),
+    Multiplexed(mux_stream::MuxRecv),
     WebSocket(websocket::Receiver),
 }
 
@@ -134,7 +141,7 @@ impl RecvHalf {
         }
     }
 
-    /// Asks the peer to stop sending (`STOP_SENDING` on QUIC). On WebSocket the other half's reset says it.
+    /// Asks the peer to stop sending (`STOP_SENDING` on QUIC). On WebSocket the end of the whole stream says it.
     pub fn stop(&mut self, code: RefusalCode) {
         if let RecvCarrier::Quic(recv) = &mut self.carrier {
             // It may have ended already; then there is nothing to stop.
@@ -179,7 +186,7 @@ pub struct SendHalf(SendCarrier);
 #[derive(Debug)]
 enum SendCarrier {
     Quic(quinn::SendStream),
-    Multiplexed(websocket::mux::MuxSend),
+    Multiplexed(mux_stream::MuxSend),
     WebSocket(websocket::Sender),
 }
 
@@ -234,29 +241,25 @@ impl SendHalf {
         }
     }
 
-    /// Gives the direction up; what was not yet delivered may be lost.
+    /// Gives the direction up; what was not yet delivered may be lost. The peer reads the code, and on a WebSocket of
+    /// its own the code's name as the reason of the end.
     pub async fn reset(&mut self, code: RefusalCode) {
+        self.reset_with(code, &code.to_string()).await;
+    }
+
+    async fn reset_with(&mut self, code: RefusalCode, reason: &str) {
         match &mut self.0 {
             SendCarrier::Quic(send) => {
                 // Finished or reset already: nothing left to give up.
                 let _ = send.reset(code.0.into());
             }
-            // The multiplexer resets a stream when both halves are dropped; until then the end has to do.
+            // A peer that does not take even this sees the stream end in the middle.
             SendCarrier::Multiplexed(send) => {
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, send.finish()).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, send.reset(code)).await;
             }
             SendCarrier::WebSocket(send) => {
-                let reason = code.to_string();
-                let close = send.close(CloseCode::PROTOCOL_VIOLATION, &reason);
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, send.close(code.into(), reason)).await;
             }
-        }
-    }
-
-    /// Gives the direction up with a code and words of its own where the carrier has room for them: on a WebSocket.
-    pub async fn close_websocket(&mut self, code: CloseCode, reason: &str) {
-        if let SendCarrier::WebSocket(send) = &mut self.0 {
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, send.close(code, reason)).await;
         }
     }
 

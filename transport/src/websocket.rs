@@ -86,7 +86,7 @@ pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver
         finished: false,
         parting: Parting::default(),
     };
-    let receiver = Receiver { stream, framing, rest: Bytes::new(), ended: false, close: ClosedAs::default() };
+    let receiver = Receiver { stream, framing, rest: Bytes::new(), ended: false, closed_as: None };
     (sender, receiver)
 }
 
@@ -216,17 +216,8 @@ pub struct Receiver {
     /// What [`AsyncRead`] has not taken of the last message.
     rest: Bytes,
     ended: bool,
-    close: ClosedAs,
-}
-
-/// Why the peer closed the WebSocket, when it said so; shared with whoever reports it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ClosedAs(Arc<Mutex<Option<LinkError>>>);
-
-impl ClosedAs {
-    pub(crate) fn take(&self) -> Option<LinkError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
+    /// Why the peer closed the WebSocket, when it said so, for whoever reports it.
+    closed_as: Option<LinkError>,
 }
 
 impl fmt::Debug for Receiver {
@@ -264,6 +255,18 @@ impl Receiver {
         }
     }
 
+    /// Discards what comes until the peer has said why it closes, or the end.
+    fn poll_close_frame(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Ok(Some(_)) = ready!(self.poll_message(cx)) {}
+        Poll::Ready(())
+    }
+
+    /// Discards what comes until both sides have closed, answering the peer's close frame.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(Ok(_)) = ready!(Pin::new(&mut self.stream).poll_next(cx)) {}
+        Poll::Ready(())
+    }
+
     /// TCP ended and nobody said why.
     fn end_without_close(&mut self) -> Result<Option<Bytes>, StreamError> {
         self.ended = true;
@@ -295,7 +298,7 @@ impl Receiver {
             }
             None => LinkError::ClosedByPeer { code: CloseCode::DONE, reason: Line::default() },
         };
-        *self.close.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        self.closed_as = Some(error.clone());
         Err(error.into())
     }
 }
@@ -319,6 +322,8 @@ fn stream_error(error: tungstenite::Error) -> StreamError {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
             LinkError::ClosedByPeer { code: CloseCode::DONE, reason: Line::default() }.into()
         }
+        // Only text has to be UTF-8, so this was a text message too, and SSH bytes in it.
+        tungstenite::Error::Utf8(_) => StreamError::TextMessage,
         other => StreamError::broken(&other),
     }
 }

@@ -20,13 +20,25 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
             continue;
         }
         let task_shared = shared.clone();
-        shared.tasks.spawn(async move { serve(&task_shared, incoming).await });
+        shared.spawn(async move { serve(&task_shared, incoming).await });
     }
+}
+
+/// Refuses newcomers until the relay ends, so that they look elsewhere at once.
+pub(crate) async fn refuse(shared: Arc<Shared>, endpoint: Endpoint) {
+    let refusing = async {
+        while let Some(incoming) = endpoint.accept().await {
+            incoming.refuse();
+        }
+    };
+    shared.ending.run_until_cancelled(refusing).await;
 }
 
 async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
     let peer = Peer::new(incoming.remote_address());
-    match tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, incoming).await {
+    let handshake = tokio::time::timeout(shared.first_word_timeout, incoming);
+    let Some(connected) = shared.ending.run_until_cancelled(handshake).await else { return };
+    match connected {
         Ok(Ok(connection)) => link::serve(shared, Link::quic(connection, None), peer).await,
         Ok(Err(error)) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),
         Err(_) => debug!(peer = %peer.address, "QUIC handshake not finished in time"),

@@ -14,7 +14,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
@@ -41,9 +40,10 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
         };
         match accepted {
             (Ok(permit), Ok((stream, address))) => {
-                let (draining, router, tls) = (shared.draining.clone(), router.clone(), tls.clone());
-                let connection = Accepted { router, draining, peer: Peer::new(address), permit };
-                shared.tasks.spawn(async move { connection.serve(stream, tls).await });
+                let (router, tls) = (router.clone(), tls.clone());
+                let connection =
+                    Accepted { shared: shared.clone(), router, peer: Peer::new(address), permit };
+                shared.spawn(async move { connection.serve(stream, tls).await });
             }
             (_, Err(error)) => {
                 warn!(%error, "cannot accept a TCP connection");
@@ -56,8 +56,8 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
 
 /// A connection that was accepted, and what it is served with.
 struct Accepted {
+    shared: Arc<Shared>,
     router: Router,
-    draining: CancellationToken,
     peer: Peer,
     permit: OwnedSemaphorePermit,
 }
@@ -69,7 +69,11 @@ impl Accepted {
             debug!(%peer, %error, "cannot set TCP options");
         }
         let Some(tls) = tls else { return self.serve_http1(stream, None).await };
-        match tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, tls.accept(stream)).await {
+        let handshake = tokio::time::timeout(self.shared.first_word_timeout, tls.accept(stream));
+        let Some(accepted) = self.shared.ending.clone().run_until_cancelled_owned(handshake).await else {
+            return;
+        };
+        match accepted {
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;
                 if session.alpn_protocol() == Some(b"h2") {
@@ -88,20 +92,22 @@ impl Accepted {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let connection = http::Connection::new(self.peer, exporter, self.permit);
+        let Self { shared, router, peer, permit } = self;
+        let connection = http::Connection::new(peer, exporter, permit);
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits::FIRST_WORD_TIMEOUT)
+            .header_read_timeout(shared.first_word_timeout)
             .max_buf_size(limits::MAX_HTTP_HEADER_BYTES)
-            .serve_connection(TokioIo::new(stream), http_service(self.router, connection))
+            .serve_connection(TokioIo::new(stream), http_service(router, connection))
             .with_upgrades();
         tokio::pin!(serving);
         // What fails here is the peer's HTTP; hyper has answered it where it could.
         let _ = tokio::select! {
             result = &mut serving => result,
-            () = self.draining.cancelled() => {
+            () = shared.draining.cancelled() => {
                 serving.as_mut().graceful_shutdown();
-                serving.await
+                // A peer that has not said anything yet is not in the middle of anything.
+                shared.ending.run_until_cancelled(serving).await.unwrap_or(Ok(()))
             }
         };
     }
@@ -111,21 +117,23 @@ impl Accepted {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let connection = http::Connection::new(self.peer, None, self.permit);
+        let Self { shared, router, peer, permit } = self;
+        let connection = http::Connection::new(peer, None, permit);
         let serving = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(limits::FIRST_WORD_TIMEOUT)
-            .keep_alive_timeout(limits::FIRST_WORD_TIMEOUT)
+            .keep_alive_interval(shared.first_word_timeout)
+            .keep_alive_timeout(shared.first_word_timeout)
             .max_header_list_size(MAX_HTTP2_HEADER_BYTES)
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
-            .serve_connection(TokioIo::new(stream), http_service(self.router, connection));
+            .serve_connection(TokioIo::new(stream), http_service(router, connection));
         tokio::pin!(serving);
         // As above.
         let _ = tokio::select! {
             result = &mut serving => result,
-            () = self.draining.cancelled() => {
+            () = shared.draining.cancelled() => {
                 serving.as_mut().graceful_shutdown();
-                serving.await
+                // A peer that has not said anything yet is not in the middle of anything.
+                shared.ending.run_until_cancelled(serving).await.unwrap_or(Ok(()))
             }
         };
     }

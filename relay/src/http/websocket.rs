@@ -1,7 +1,7 @@
 //! The opening handshake of WebSockets (RFC 6455 section 4.2): agents at `/agent`, clients at `/client/ID`.
 
 use super::{Connection, pages};
-use crate::{client_stream, first_frame, limits, link, pairing, shared::Shared};
+use crate::{client_stream, first_frame, link, pairing, shared::Shared};
 use axum::{
     extract::{Path, Request, State},
     http::{
@@ -19,7 +19,7 @@ use converge_proto::{
     version::ProtocolVersion,
 };
 use converge_transport::{
-    CloseCode, Link, Stream,
+    Link, Stream,
     dial::VERSIONS_HEADER,
     websocket::{
         BoxedIo, Framing, accepted,
@@ -69,8 +69,8 @@ pub(super) async fn agent(State(shared): State<Arc<Shared>>, mut request: Reques
     };
     let Offer::Version(version) = offer(request.headers()) else { return versions() };
     let task_shared = shared.clone();
-    let opened = upgrade(&mut request);
-    shared.tasks.spawn(async move {
+    let opened = upgrade(&shared, &mut request);
+    shared.spawn(async move {
         let Some(io) = opened.await else { return };
         let (sender, receiver) = accepted(io, Framing::Converge).await;
         let link = Link::multiplexed(MuxLink::start(sender, receiver, Side::Accepting), connection.exporter);
@@ -95,14 +95,14 @@ pub(super) async fn client(
     match offer(request.headers()) {
         Offer::UnknownVersions => versions(),
         Offer::Version(version) => {
-            let opened = upgrade(&mut request);
+            let opened = upgrade(&shared, &mut request);
             let task_shared = shared.clone();
-            shared.tasks.spawn(shared.sessions.track_future(async move {
+            shared.spawn_session(async move {
                 let Some(io) = opened.await else { return };
                 let (sender, receiver) = accepted(io, Framing::Converge).await;
                 serve_framed(&task_shared, Stream::websocket(sender, receiver), &address.id, &connection)
                     .await;
-            }));
+            });
             switching(&key, Some(HeaderValue::from_static(version.subprotocol())))
         }
         Offer::Foreign(subprotocol) => {
@@ -114,20 +114,20 @@ pub(super) async fn client(
                 let text = client_stream::no_such_id(&address.id).text;
                 return (StatusCode::NOT_FOUND, format!("{text}\n")).into_response();
             }
-            let opened = upgrade(&mut request);
+            let opened = upgrade(&shared, &mut request);
             let task_shared = shared.clone();
-            shared.tasks.spawn(shared.sessions.track_future(async move {
+            shared.spawn_session(async move {
                 let Some(io) = opened.await else { return };
                 let (sender, receiver) = accepted(io, Framing::Raw).await;
                 serve_raw(&task_shared, Stream::websocket(sender, receiver), &address.id, &connection).await;
-            }));
+            });
             switching(&key, subprotocol)
         }
     }
 }
 
 async fn serve_framed(shared: &Shared, mut stream: Stream, id: &Id, connection: &Connection) {
-    match first_frame::read(&mut stream).await {
+    match first_frame::read(shared, &mut stream).await {
         Ok(frame) => client_stream::serve(shared, stream, &frame, Some(id), &connection.peer).await,
         Err(error) => {
             debug!(peer = %connection.peer.address, %error, "client refused");
@@ -136,20 +136,18 @@ async fn serve_framed(shared: &Shared, mut stream: Stream, id: &Id, connection: 
     }
 }
 
-async fn serve_raw(shared: &Shared, mut stream: Stream, id: &Id, connection: &Connection) {
+async fn serve_raw(shared: &Shared, stream: Stream, id: &Id, connection: &Connection) {
     let client = ClientInfo {
         software: Name::new("raw WebSocket"),
         address: Some(Name::new(connection.peer.address.to_string())),
     };
     let Some(agent) = shared.registry.find(id) else {
-        stream.send.close_websocket(CloseCode::INTERNAL, client_stream::no_such_id(id).text.as_str()).await;
-        return;
+        let refused = client_stream::no_such_id(id);
+        return stream.reset_with(refused.code, refused.text.as_str()).await;
     };
     match pairing::open(shared, &agent, SessionKind::Raw, client).await {
         Ok(session) => pairing::run(shared, session, stream, id, &connection.peer).await,
-        Err(refused) => {
-            stream.send.close_websocket(refused.code.into(), refused.text.as_str()).await;
-        }
+        Err(refused) => stream.reset_with(refused.code, refused.text.as_str()).await,
     }
 }
 
@@ -172,10 +170,11 @@ fn websocket_key(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// The connection itself, once the answer is out; `None` when that did not happen in time.
-fn upgrade(request: &mut Request) -> impl Future<Output = Option<BoxedIo>> + use<> {
+fn upgrade(shared: &Shared, request: &mut Request) -> impl Future<Output = Option<BoxedIo>> + use<> {
     let upgrade = hyper::upgrade::on(request);
-    async {
-        let upgraded = tokio::time::timeout(limits::FIRST_WORD_TIMEOUT, upgrade).await.ok()?.ok()?;
+    let timeout = shared.first_word_timeout;
+    async move {
+        let upgraded = tokio::time::timeout(timeout, upgrade).await.ok()?.ok()?;
         Some(Box::new(TokioIo::new(upgraded)) as BoxedIo)
     }
 }

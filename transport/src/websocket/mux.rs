@@ -3,26 +3,27 @@
 //! Each stream has a window of its own (256 KiB at first, more where the path is long), so a slow reader stops its
 //! own sender and nobody else. One task per link moves the bytes; it ends with the link.
 
+pub(crate) mod stream;
+
 use crate::{
     chunk::MAX_CHUNK_BYTES,
-    close::{CloseCode, LinkError, StreamError},
-    websocket::{ClosedAs, Parting, Receiver, Sender},
+    close::{CloseCode, LinkError},
+    websocket::{Parting, Receiver, Sender},
 };
-use bytes::{Bytes, BytesMut};
-use converge_proto::rendezvous::RefusalCode;
 use std::{
     collections::VecDeque,
     fmt, io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
+use stream::{MuxRecv, MuxSend, split};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Join, ReadBuf, ReadHalf, WriteHalf},
+    io::{AsyncRead, Join, ReadBuf},
     sync::{Mutex, mpsc, oneshot, watch},
 };
-use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 /// Streams on one link. A peer that opens more loses the link, so a relay keeps its own limit below this one.
 const MAX_STREAMS: usize = 640;
@@ -34,7 +35,7 @@ const WINDOW_GROWTH_BYTES: usize = 32 * 1024 * 1024;
 /// How long the peer may take to hear that the link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Connection = yamux::Connection<Compat<Join<Receiver, Sender>>>;
+type Connection = yamux::Connection<Compat<Join<SharedReceiver, Sender>>>;
 type OpenReply = oneshot::Sender<Result<(MuxRecv, MuxSend), LinkError>>;
 
 /// Which end of the multiplexer this is; each numbers its own streams.
@@ -75,15 +76,22 @@ impl MuxLink {
             .set_max_connection_receive_window(Some(MAX_STREAMS * FIRST_WINDOW_BYTES + WINDOW_GROWTH_BYTES));
         config.set_split_send_size(MAX_CHUNK_BYTES);
 
-        let (parting, closed_as) = (sender.parting.clone(), receiver.close.clone());
-        let connection = Connection::new(tokio::io::join(receiver, sender).compat(), config, mode);
+        let parting = sender.parting.clone();
+        let receiver = SharedReceiver(Arc::new(StdMutex::new(receiver)));
+        let connection = Connection::new(tokio::io::join(receiver.clone(), sender).compat(), config, mode);
         let (open, open_requests) = mpsc::channel(16);
         let (accepted_sender, accepted) = mpsc::channel(MAX_STREAMS);
         let (ended_sender, ended) = watch::channel(None);
         let (close, close_requested) = watch::channel(false);
-        let driver =
-            Driver { connection, open_requests, waiting: VecDeque::new(), accepted: accepted_sender };
-        tokio::spawn(driver.run(close_requested, closed_as, ended_sender));
+        let driver = Driver {
+            connection,
+            receiver,
+            open_requests,
+            waiting: VecDeque::new(),
+            accepted: accepted_sender,
+            ended: ended_sender,
+        };
+        tokio::spawn(driver.run(close_requested));
         Self { open, accepted: Arc::new(Mutex::new(accepted)), ended, close: Arc::new(close), parting }
     }
 
@@ -123,34 +131,68 @@ impl MuxLink {
     }
 }
 
+/// The WebSocket's receiving direction: the multiplexer's while it runs, and the task's after it, for the goodbyes.
+#[derive(Clone)]
+struct SharedReceiver(Arc<StdMutex<Receiver>>);
+
+impl SharedReceiver {
+    fn lock(&self) -> MutexGuard<'_, Receiver> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncRead for SharedReceiver {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(cx, into)
+    }
+}
+
 /// What the link's task owns.
 struct Driver {
     connection: Connection,
+    receiver: SharedReceiver,
     open_requests: mpsc::Receiver<OpenReply>,
     waiting: VecDeque<OpenReply>,
     accepted: mpsc::Sender<(MuxRecv, MuxSend)>,
+    ended: watch::Sender<Option<LinkError>>,
 }
 
 impl Driver {
-    async fn run(
-        mut self,
-        mut close_requested: watch::Receiver<bool>,
-        closed_as: ClosedAs,
-        ended: watch::Sender<Option<LinkError>>,
-    ) {
-        let error = tokio::select! {
-            error = std::future::poll_fn(|cx| self.poll(cx)) => {
-                closed_as.take().unwrap_or_else(|| error.map_or(LinkError::ClosedHere, |e| LinkError::Broken(e.to_string())))
-            }
+    async fn run(mut self, mut close_requested: watch::Receiver<bool>) {
+        let end = tokio::select! {
+            end = std::future::poll_fn(|cx| self.poll(cx)) => Some(end),
             // An error means that nobody holds the link any more, which is a request too.
-            _ = close_requested.wait_for(|requested| *requested) => LinkError::ClosedHere,
+            _ = close_requested.wait_for(|requested| *requested) => None,
+        };
+        let error = match end {
+            Some(error) => self.why_ended(error).await,
+            None => LinkError::ClosedHere,
         };
         // Whoever waits for the link learns of its end now, not after the goodbyes.
-        ended.send_replace(Some(error));
-        let Self { mut connection, open_requests, waiting, accepted } = self;
+        self.ended.send_replace(Some(error));
+        let Self { mut connection, receiver, open_requests, waiting, accepted, ended } = self;
         drop((open_requests, waiting, accepted));
-        let goodbye = std::future::poll_fn(|cx| connection.poll_close(cx));
+        let goodbye = async {
+            // What was sent before goes out first. A peer that is gone needs no goodbye.
+            let _ = std::future::poll_fn(|cx| connection.poll_close(cx)).await;
+            // A socket that is closed with something unread takes the goodbye with it.
+            std::future::poll_fn(|cx| receiver.lock().poll_over(cx)).await;
+        };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+        drop(ended);
+    }
+
+    /// The multiplexer's own goodbye comes before the WebSocket's, which says why.
+    async fn why_ended(&self, error: Option<yamux::ConnectionError>) -> LinkError {
+        if error.is_none() {
+            let close_frame = std::future::poll_fn(|cx| self.receiver.lock().poll_close_frame(cx));
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, close_frame).await;
+        }
+        let said = self.receiver.lock().closed_as.take();
+        said.unwrap_or_else(|| match error {
+            Some(error) => LinkError::Broken(error.to_string()),
+            None => LinkError::Broken("the connection ended without a goodbye".to_owned()),
+        })
     }
 
     /// Moves everything that can be moved. Ready when the connection has ended, with its error if it had one.
@@ -164,7 +206,7 @@ impl Driver {
                     Poll::Ready(Ok(stream)) => {
                         if let Some(reply) = self.waiting.pop_front() {
                             // Whoever asked may have given up; the stream is reset by its drop.
-                            let _ = reply.send(Ok(split(stream)));
+                            let _ = reply.send(Ok(split(stream, self.ended.subscribe())));
                         }
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Some(error)),
@@ -173,96 +215,13 @@ impl Driver {
             }
             match self.connection.poll_next_inbound(cx) {
                 // The channel has room for every stream that a link may have.
-                Poll::Ready(Some(Ok(stream))) => drop(self.accepted.try_send(split(stream))),
+                Poll::Ready(Some(Ok(stream))) => {
+                    drop(self.accepted.try_send(split(stream, self.ended.subscribe())));
+                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(error)),
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }
         }
-    }
-}
-
-/// Both directions of a multiplexed stream.
-fn split(stream: yamux::Stream) -> (MuxRecv, MuxSend) {
-    let (read, write) = tokio::io::split(stream.compat());
-    (MuxRecv { read, buffer: BytesMut::new() }, MuxSend { write, kept_back: BytesMut::new() })
-}
-
-/// The receiving direction of a multiplexed stream.
-#[derive(Debug)]
-pub(crate) struct MuxRecv {
-    read: ReadHalf<Compat<yamux::Stream>>,
-    /// Empty between reads; kept for its allocation.
-    buffer: BytesMut,
-}
-
-impl MuxRecv {
-    pub(crate) async fn read_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
-        self.buffer.reserve(MAX_CHUNK_BYTES);
-        match self.read.read_buf(&mut self.buffer).await {
-            Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(self.buffer.split().freeze())),
-            Err(error) => Err(StreamError::broken(&error)),
-        }
-    }
-}
-
-impl AsyncRead for MuxRecv {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().read).poll_read(cx, into)
-    }
-}
-
-/// The sending direction of a multiplexed stream.
-#[derive(Debug)]
-pub(crate) struct MuxSend {
-    write: WriteHalf<Compat<yamux::Stream>>,
-    /// Small chunks on their way to be one message.
-    kept_back: BytesMut,
-}
-
-impl MuxSend {
-    pub(crate) async fn write_chunk(&mut self, chunk: &Bytes) -> Result<(), StreamError> {
-        if self.kept_back.len() + chunk.len() > MAX_CHUNK_BYTES {
-            self.flush().await?;
-        }
-        if chunk.len() >= MAX_CHUNK_BYTES / 2 {
-            self.flush().await?;
-            return self.write.write_all(chunk).await.map_err(not_wanted);
-        }
-        self.kept_back.extend_from_slice(chunk);
-        Ok(())
-    }
-
-    pub(crate) async fn flush(&mut self) -> Result<(), StreamError> {
-        let kept_back = self.kept_back.split();
-        self.write.write_all(&kept_back).await.map_err(not_wanted)
-    }
-
-    pub(crate) async fn finish(&mut self) -> Result<(), StreamError> {
-        self.flush().await?;
-        self.write.shutdown().await.map_err(not_wanted)
-    }
-}
-
-/// A stream takes no bytes when its peer has dropped it, or when the link is gone, which the link itself reports.
-#[expect(clippy::needless_pass_by_value)] // The shape that `map_err` wants.
-fn not_wanted(error: io::Error) -> StreamError {
-    tracing::trace!(%error, "the multiplexed stream takes no more bytes");
-    StreamError::Reset(RefusalCode::AGENT_LOST)
-}
-
-impl AsyncWrite for MuxSend {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        debug_assert!(self.kept_back.is_empty(), "chunks are flushed before bytes are written");
-        Pin::new(&mut self.get_mut().write).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().write).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().write).poll_shutdown(cx)
     }
 }
