@@ -17,7 +17,7 @@
 //! Programs on a terminal end with the program: what it left in the background does not keep the session open.
 //! Programs without one end when they have exited *and* nobody holds their output any more, as with OpenSSH's server.
 //! When a channel or a connection ends first, its programs get SIGHUP, whole process groups at a time; programs that
-//! ignore it (`nohup`) live on.
+//! ignore it (`nohup`) live on, until the agent itself stops: then they are killed.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -106,12 +106,14 @@ pub struct SessionContext {
     /// Both ends as the agent sees them, for `SSH_CONNECTION` and `SSH_CLIENT`. Default: unknown, and then the two
     /// variables are not set: an invented address would only mislead.
     pub addresses: Option<Addresses>,
+    /// Fires when the agent itself stops, and not just this session: then nothing it started may live on.
+    stopping: CancellationToken,
 }
 
 impl SessionContext {
     /// A session without particulars.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), environment: Vec::new(), addresses: None }
+        Self { id: id.into(), environment: Vec::new(), addresses: None, stopping: CancellationToken::new() }
     }
 }
 
@@ -183,6 +185,7 @@ impl SshServer {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let session = SessionContext { stopping: cancel.clone(), ..session };
         connection::serve(Arc::clone(&self.shared), stream, session, cancel).await
     }
 }

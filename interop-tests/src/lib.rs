@@ -9,6 +9,8 @@ pub mod files;
 pub mod process;
 pub mod programs;
 pub mod setup;
+pub mod terminal;
 
 pub use process::Process;
 pub use setup::{Agent, Carrier, Relay, Setup};
+pub use terminal::Terminal;

@@ -1,11 +1,11 @@
 //! A process that is ended with the test that started it, and whose output can be waited for.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Process {
     name: String,
     child: Child,
+    input: Option<ChildStdin>,
     lines: Receiver<String>,
     seen: String,
     log: PathBuf,
@@ -26,15 +27,29 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, with its standard error in `directory/name.log`.
+    /// Starts `command` without input, with its standard error behind what is in `directory/name.log`.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command, directory: &Path) -> Result<Self> {
+        Self::spawn(name, command.stdin(Stdio::null()), directory)
+    }
+
+    /// The same, with input by [`write_line`](Self::write_line).
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with_input(name: &str, command: &mut Command, directory: &Path) -> Result<Self> {
+        Self::spawn(name, command.stdin(Stdio::piped()), directory)
+    }
+
+    fn spawn(name: &str, command: &mut Command, directory: &Path) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
-        let stderr = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let stderr = OpenOptions::new().create(true).append(true).open(&log);
+        let stderr = stderr.with_context(|| format!("cannot write {}", log.display()))?;
+        let command = command.stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let input = child.stdin.take();
         let stdout = child.stdout.take().context("standard output is a pipe")?;
         let (sender, lines) = mpsc::channel();
         let reader = std::thread::spawn(move || {
@@ -44,7 +59,15 @@ impl Process {
                 }
             }
         });
-        Ok(Self { name: name.to_owned(), child, lines, seen: String::new(), log, reader: Some(reader) })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            input,
+            lines,
+            seen: String::new(),
+            log,
+            reader: Some(reader),
+        })
     }
 
     /// The process ID.
@@ -77,16 +100,26 @@ impl Process {
         }
     }
 
+    /// Writes a line to standard input.
+    ///
+    /// # Errors
+    /// When the process takes none.
+    pub fn write_line(&mut self, line: &str) -> Result<()> {
+        let input = self.input.as_mut().with_context(|| format!("{} has no input", self.name))?;
+        writeln!(input, "{line}").with_context(|| format!("{} takes no input", self.name))
+    }
+
+    /// Ends standard input.
+    pub fn end_input(&mut self) {
+        self.input = None;
+    }
+
     /// Sends a signal.
     ///
     /// # Errors
     /// When the process is gone.
     pub fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
-        let pid = i32::try_from(self.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-            .context("impossible ID")?;
-        rustix::process::kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))
+        send_signal(self.id(), signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// Waits until the process has ended by itself.
@@ -94,22 +127,21 @@ impl Process {
     /// # Errors
     /// When it has not within [`PATIENCE`].
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            if Instant::now() > deadline {
-                bail!("{} does not end:\n{}", self.name, self.everything());
-            }
-            // The system offers no wait with a time limit; this is the loop that makes one.
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let ended = eventually("an end", || self.child.try_wait().ok().flatten());
+        ended.with_context(|| self.everything())
     }
 
     /// What the process has written to standard error so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until what the process has written to standard error satisfies `wanted`.
+    ///
+    /// # Errors
+    /// When it does not within [`PATIENCE`].
+    pub fn wait_for_log(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        eventually(what, || wanted(&self.log()).then_some(())).with_context(|| self.everything())
     }
 
     /// The most memory the process has had, in bytes.
@@ -137,9 +169,52 @@ impl Drop for Process {
             // Children of the process may still hold its standard output; they are not waited for.
             drop(reader);
         }
-        if std::thread::panicking() {
-            let _ = writeln!(std::io::stderr(), "{}", self.everything());
+    }
+}
+
+/// Sends a signal to a process of which only the ID is known.
+///
+/// # Errors
+/// When the process is gone.
+pub fn send_signal(process: u32, signal: rustix::process::Signal) -> Result<()> {
+    let pid =
+        i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw).context("impossible ID")?;
+    Ok(rustix::process::kill_process(pid, signal)?)
+}
+
+/// Whether a process runs. One that has ended and was not reaped by its parent does not.
+pub fn is_running(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/stat"));
+    // "PID (NAME) STATE …"; the name may contain anything.
+    status.is_ok_and(|status| status.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z')))
+}
+
+/// A process that is nobody's child any more, killed at the end of the test.
+#[derive(Debug)]
+pub struct Leftover(pub u32);
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = send_signal(self.0, rustix::process::Signal::KILL);
+    }
+}
+
+/// Waits until `look` finds something. For what the system offers no wait with a time limit for: this is the loop
+/// that makes one.
+///
+/// # Errors
+/// When there is nothing within [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
         }
+        if Instant::now() > deadline {
+            bail!("waited {PATIENCE:?} in vain for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -158,6 +233,15 @@ impl Output {
     /// Standard output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// This output, when the command ended with status 0.
+    ///
+    /// # Errors
+    /// With what the command said, when it did not.
+    pub fn success(self) -> Result<Self> {
+        ensure!(self.status.success(), "{}; it said:\n{}{}", self.status, self.text(), self.stderr);
+        Ok(self)
     }
 }
 
@@ -196,7 +280,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Result<Output> {
                 let stderr = stderr.join().unwrap_or_default();
                 bail!("{command:?} does not end; it said:\n{}", String::from_utf8_lossy(&stderr));
             }
-            // As in `Process::wait`.
+            // As in `eventually`.
             std::thread::sleep(Duration::from_millis(2));
         };
         let stdout = stdout.join().unwrap_or_default();

@@ -1,6 +1,9 @@
 //! A relay, an agent and a key, in a directory of their own.
 
-use crate::{process::Process, programs};
+use crate::{
+    process::{self, Process},
+    programs,
+};
 use anyhow::{Context, Result, ensure};
 use std::{
     ffi::OsStr,
@@ -60,7 +63,8 @@ impl Relay {
     pub fn start_on(directory: &Path, listen: &str) -> Result<Self> {
         let mut command = Command::new(programs::own("converge-relay")?);
         command
-            .args(["--listen", listen, "--http", "127.0.0.1:0", "--state-dir"])
+            // A slow machine must not cut sessions that a test lets finish.
+            .args(["--listen", listen, "--http", "127.0.0.1:0", "--drain-timeout", "50s", "--state-dir"])
             .arg(directory.join("relay-state"));
         let mut process = Process::start("relay", clean(&mut command), directory)?;
         let url = process.wait_for("its URL", |line| line.strip_prefix("relay: ").map(str::to_owned))?;
@@ -94,9 +98,44 @@ impl Agent {
         relay: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self> {
+        Self::start_as("agent", Self::command(job, relay)?.args(arguments), logs)
+    }
+
+    /// The command that starts an agent in `job`, for more arguments and variables.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn command(job: &Path, relay: &str) -> Result<Command> {
         let mut command = Command::new(programs::own("converge-agent")?);
-        command.current_dir(job).args(["--relay", relay]).args(arguments);
-        let mut process = Process::start("agent", clean(&mut command), logs)?;
+        clean(command.current_dir(job).args(["--relay", relay]));
+        // An agent that is killed leaves its directory; there it goes with the rest.
+        command.env("TMPDIR", job.parent().unwrap_or(job));
+        Ok(command)
+    }
+
+    /// Such a command, started by a line of sh as `"$0" "$@"`.
+    pub fn by_shell(line: &str, agent: &Command) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).arg(agent.get_program()).args(agent.get_args());
+        if let Some(job) = agent.get_current_dir() {
+            shell.current_dir(job);
+        }
+        for (name, value) in agent.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell
+    }
+
+    /// Starts such a command, and waits until the agent can be reached. Its log is
+    /// `logs/name.log`.
+    ///
+    /// # Errors
+    /// When it does not say how it can be reached.
+    pub fn start_as(name: &str, command: &mut Command, logs: &Path) -> Result<Self> {
+        let mut process = Process::start(name, command, logs)?;
         let address = process.wait_for("its address", |line| {
             Some(line.trim().strip_prefix("converge ssh '")?.strip_suffix('\'')?.to_owned())
         })?;
@@ -109,6 +148,12 @@ impl Agent {
             .map(|(id, _)| id.to_owned());
         let id = id.context("the address has an ID and a fingerprint")?;
         Ok(Self { process, address, id, plain_ssh })
+    }
+
+    /// The fingerprint in the address.
+    pub fn fingerprint(&self) -> &str {
+        let (before, _pin) = self.address.split_once('#').unwrap_or((&self.address, ""));
+        before.rsplit_once('.').map_or("", |(_, fingerprint)| fingerprint)
     }
 }
 
@@ -163,7 +208,8 @@ impl Setup {
     pub fn converge(&self) -> Result<Command> {
         let mut command = Command::new(programs::own("converge")?);
         command.current_dir(self.path()).args(["--transport", &self.carrier.to_string()]);
-        clean(&mut command);
+        // As for agents.
+        clean(&mut command).env("TMPDIR", self.path());
         Ok(command)
     }
 
@@ -173,9 +219,64 @@ impl Setup {
     /// # Errors
     /// When `converge` has not been built.
     pub fn openssh(&self, program: &str) -> Result<Command> {
+        self.openssh_to(program, &self.agent.address)
+    }
+
+    /// The same, to another address.
+    ///
+    /// # Errors
+    /// When `converge` has not been built.
+    pub fn openssh_to(&self, program: &str, address: &str) -> Result<Command> {
         let mut command = self.converge()?;
-        command.args([program, &self.agent.address]).args(self.ssh_options());
+        command.args([program, address]).args(self.ssh_options());
         Ok(command)
+    }
+
+    /// A new directory for a further job, into which the person may log in.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new_job(&self, name: &str) -> Result<PathBuf> {
+        let job = self.path().join(name);
+        fs::create_dir(&job)?;
+        fs::copy(self.key().with_extension("pub"), job.join(".authorized_keys"))?;
+        Ok(job)
+    }
+
+    /// The command that starts a further agent on this relay, on this setup's carrier.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn agent_command(&self, job: &Path) -> Result<Command> {
+        let mut command = Agent::command(job, &self.relay.url)?;
+        command.args(["--transport", &self.carrier.to_string()]);
+        Ok(command)
+    }
+
+    /// An `ssh_config` file with the block of `converge config` in it, and the person's key. Returns its path.
+    ///
+    /// # Errors
+    /// When `converge config` fails.
+    pub fn ssh_config(&self) -> Result<PathBuf> {
+        let scheme = match self.carrier {
+            Carrier::Quic => "quic://",
+            Carrier::WebSocket => "wss://",
+        };
+        let relay = self.relay.url.replacen("https://", scheme, 1);
+        let block = process::run(self.converge()?.args(["--relay", &relay, "config"]), b"")?.success()?;
+        let key = self.key();
+        let person = format!(
+            "Host *\n    IdentityFile {}\n    IdentitiesOnly yes\n    BatchMode yes\n",
+            key.display()
+        );
+        let file = self.path().join("ssh_config");
+        fs::write(&file, block.text() + &person)?;
+        Ok(file)
+    }
+
+    /// The agent's name in that file: `ID.FINGERPRINT.converge`.
+    pub fn host(&self) -> String {
+        format!("{}.{}.converge", self.agent.id, self.agent.fingerprint())
     }
 
     /// What keeps OpenSSH to this setup's key and away from this machine's configuration.
@@ -184,6 +285,23 @@ impl Setup {
         ["-F", "none", "-i", &key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
             .map(str::to_owned)
             .to_vec()
+    }
+}
+
+impl Drop for Setup {
+    /// In a test that fails, everything that any process has logged is shown.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let Ok(entries) = fs::read_dir(self.path()) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let is_log = path.extension().is_some_and(|extension| extension == "log");
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if is_log && !text.is_empty() {
+                println!("--- {} logged:\n{text}", path.file_stem().unwrap_or_default().display());
+            }
+        }
     }
 }
 
@@ -206,7 +324,8 @@ pub fn make_key(path: &Path) -> Result<()> {
 pub fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
-        if name_text.starts_with("CONVERGE_") || name_text == "SSH_AUTH_SOCK" {
+        let is_setting = ["SSH_AUTH_SOCK", "RUNNER_TEMP", "AGENT_TEMPDIRECTORY"].contains(&&*name_text);
+        if is_setting || name_text.starts_with("CONVERGE_") {
             command.env_remove(&name);
         }
     }

@@ -212,7 +212,13 @@ fn choose(
             original_command,
         },
     );
-    Program::Launch(Launch { shell, command, environment, working_dir: shared.working_dir.clone() })
+    Program::Launch(Launch {
+        shell,
+        command,
+        environment,
+        working_dir: shared.working_dir.clone(),
+        stopping: context.stopping.clone(),
+    })
 }
 
 /// Runs a channel's program and ends the channel.

@@ -31,6 +31,8 @@ pub(super) struct Launch {
     pub(super) command: Option<OsString>,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) working_dir: PathBuf,
+    /// Fires when the agent itself stops.
+    pub(super) stopping: CancellationToken,
 }
 
 impl Launch {
@@ -91,7 +93,7 @@ pub(super) async fn run(
         ) } => Some(status?),
     };
     if ended.is_none() {
-        hang_up(&mut child).await;
+        hang_up(&mut child, &launch.stopping).await;
     }
     Ok(ended.map(Exit::new))
 }
@@ -125,13 +127,18 @@ pub(super) async fn wait(child: &mut Child, signals: &mut SignalRequests) -> io:
     }
 }
 
-/// Ends a program whose session has ended.
-pub(super) async fn hang_up(child: &mut Child) {
+/// Ends a program whose session has ended. One that ignores it may live on, unless the agent itself is stopping.
+pub(super) async fn hang_up(child: &mut Child, stopping: &CancellationToken) {
     signal_group(child, Signal::HUP);
     // A stopped program would not notice.
     signal_group(child, Signal::CONT);
     if timeout(HANG_UP_TIME, child.wait()).await.is_err() {
         debug!(pid = child.id(), "a program ignores that its session has ended");
+        if stopping.is_cancelled() {
+            signal_group(child, Signal::KILL);
+            // Nothing ignores this one; waiting is reaping.
+            let _ = child.wait().await;
+        }
     }
 }
 

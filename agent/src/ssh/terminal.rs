@@ -58,7 +58,7 @@ pub(super) async fn run(
         (status, ()) = async { tokio::join!(supervise, forward) } => Some(status?),
     };
     if ended.is_none() {
-        hang_up(&mut child).await;
+        hang_up(&mut child, &launch.stopping).await;
     }
     drop(feeder);
     Ok(ended.map(Exit::new))

@@ -119,9 +119,11 @@ impl Route {
         let quoted = |file: &str| format!("\"{}\"", directory.join(file).display());
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
-             PidFile none\nSubsystem sftp internal-sftp\nMaxStartups 200\n",
+             PidFile none\nSubsystem sftp internal-sftp\nMaxStartups 200\nSetEnv HOME={}\n",
             quoted("host_key"),
             quoted("key.pub"),
+            // Debian's bash reads ~/.bashrc for sshd's commands too; what is in it is not to be measured.
+            quoted("."),
         );
         fs::write(directory.join("sshd_config"), config)?;
         if rustix::process::geteuid().is_root() {

@@ -1,0 +1,40 @@
+//! What people do with Converge, with the programs they use, on each carrier.
+//!
+//! Every story gets a relay, an agent and a key of its own, and may start more. A failure shows what all of them
+//! logged.
+
+use converge_interop_tests::{Carrier, Setup};
+
+/// Makes two tests of each story: `quic::…` and `websocket::…`.
+macro_rules! on_both_carriers {
+    ($($story:ident),+ $(,)?) => {
+        mod quic {
+            $(#[test] fn $story() { crate::tell(converge_interop_tests::Carrier::Quic, super::$story); })+
+        }
+        mod websocket {
+            $(#[test] fn $story() { crate::tell(converge_interop_tests::Carrier::WebSocket, super::$story); })+
+        }
+    };
+}
+
+fn tell(carrier: Carrier, story: fn(&mut Setup) -> anyhow::Result<()>) {
+    let mut setup = Setup::start(carrier).unwrap_or_else(|error| panic!("{error:?}"));
+    // Here, where the setup is still alive: dropping it in a panic shows the logs.
+    story(&mut setup).unwrap_or_else(|error| panic!("{error:?}"));
+}
+
+mod stories {
+    mod agent_life;
+    mod bad_input;
+    mod exec;
+    mod foreign;
+    mod git;
+    mod relay_life;
+    mod rsync;
+    mod scp;
+    mod sftp;
+    mod shell;
+    mod sshfs;
+    mod trust;
+    mod two_agents;
+}

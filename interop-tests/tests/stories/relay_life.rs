@@ -1,0 +1,89 @@
+//! A relay that is stopped, killed, started again, or cannot start.
+
+use anyhow::{Context, Result};
+use converge_interop_tests::{Process, Relay, Setup, process::run, programs};
+use rustix::process::Signal;
+use std::{fs, process::Command};
+
+on_both_carriers! {
+    agent_comes_back_to_a_relay_that_was_killed,
+    stopping_relay_lets_sessions_finish,
+    relay_that_cannot_start_says_why,
+}
+
+/// `HOST:PORT` of the relay.
+fn authority(setup: &Setup) -> Result<String> {
+    let url = setup.relay.url.strip_prefix("https://").context("an https URL")?;
+    Ok(url.split_once('#').map_or(url, |(authority, _)| authority).to_owned())
+}
+
+fn agent_comes_back_to_a_relay_that_was_killed(setup: &mut Setup) -> Result<()> {
+    let authority = authority(setup)?;
+    run(setup.openssh("ssh")?.arg("true"), b"")?.success()?;
+    setup.relay.process.signal(Signal::KILL)?;
+    setup.relay.process.wait()?;
+    let gone = run(setup.converge()?.args(["proxy", &setup.agent.address]), b"")?;
+    assert_eq!(gone.status.code(), Some(4), "{}", gone.stderr);
+
+    setup.relay = Relay::start_on(setup.path(), &authority)?;
+    let mut ssh = setup.converge()?;
+    // The same address: the ID is the agent's again, and the pin the relay's.
+    ssh.args(["ssh", "--wait", "50s", &setup.agent.address]).args(setup.ssh_options()).arg("echo in");
+    assert_eq!(run(&mut ssh, b"")?.success()?.text(), "in\n");
+    let log = setup.agent.process.log();
+    assert!(log.contains("the link to the relay is lost; dialing again"), "{log}");
+    Ok(())
+}
+
+fn stopping_relay_lets_sessions_finish(setup: &mut Setup) -> Result<()> {
+    let mut ssh = setup.openssh("ssh")?;
+    let mut session = Process::start_with_input(
+        "session",
+        ssh.arg("echo in; read word; echo $word; exit 7"),
+        setup.path(),
+    )?;
+    session.wait_for("a login", |line| (line == "in").then_some(()))?;
+    setup.relay.process.signal(Signal::TERM)?;
+    setup.agent.process.wait_for_log("that the relay goes", |log| log.contains("the relay is going away"))?;
+    let refused = run(setup.converge()?.args(["proxy", &setup.agent.address]), b"")?;
+    assert_eq!(refused.status.code(), Some(4), "{}", refused.stderr);
+
+    session.write_line("word")?;
+    session.wait_for("an echo", |line| (line == "word").then_some(()))?;
+    assert_eq!(session.wait()?.code(), Some(7));
+    assert!(setup.relay.process.wait()?.success());
+    let log = setup.relay.process.log();
+    assert!(log.contains("every session had ended"), "{log}");
+    Ok(())
+}
+
+fn relay_that_cannot_start_says_why(setup: &mut Setup) -> Result<()> {
+    let refused = |arguments: &[&str]| -> Result<String> {
+        let mut command = Command::new(programs::own("converge-relay")?);
+        let state = setup.path().join("other-state");
+        let output =
+            run(command.current_dir(setup.path()).env("CONVERGE_STATE_DIR", state).args(arguments), b"")?;
+        assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
+        assert!(output.stdout.is_empty());
+        Ok(output.stderr)
+    };
+    let authority = authority(setup)?;
+    let taken = refused(&["--listen", &authority])?;
+    assert!(
+        taken.contains(&format!("cannot listen on {authority}")) && taken.contains("--listen"),
+        "{taken}"
+    );
+    let http = setup.relay.http.trim_start_matches("ws://");
+    let taken = refused(&["--listen", "127.0.0.1:0", "--http", http])?;
+    assert!(taken.contains(&format!("cannot listen on {http}")), "{taken}");
+
+    fs::write(setup.path().join("garbage.pem"), "garbage")?;
+    let identity = ["--listen", "127.0.0.1:0", "--cert", "missing.pem", "--key", "missing.pem"];
+    let missing = refused(&identity)?;
+    assert!(missing.contains("missing.pem") && missing.contains("--cert"), "{missing}");
+    let garbage = refused(&identity.map(|word| if word == "missing.pem" { "garbage.pem" } else { word }))?;
+    assert!(garbage.contains("garbage.pem"), "{garbage}");
+    let not_a_directory = refused(&["--listen", "127.0.0.1:0", "--state-dir", "garbage.pem"])?;
+    assert!(not_a_directory.contains("garbage.pem"), "{not_a_directory}");
+    Ok(())
+}
