@@ -153,7 +153,19 @@ impl Sender {
             Framing::Converge => Message::Binary(Bytes::new()),
             Framing::Raw => Message::Close(Some(close_frame(CloseCode::DONE, ""))),
         };
-        self.sink.send(end).await.map_err(stream_error)
+        match self.sink.send(end).await {
+            // The peer has closed first; what is left to do is to send the answer to that.
+            Err(error) if self.framing == Framing::Raw && is_closing(&error) => self.flush_closing().await,
+            result => result.map_err(stream_error),
+        }
+    }
+
+    /// Sends the answer to the peer's close frame, after which the library says that the WebSocket is closed.
+    async fn flush_closing(&mut self) -> Result<(), StreamError> {
+        match self.sink.flush().await {
+            Err(error) if !is_closing(&error) => Err(stream_error(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a close frame. A peer that is gone needs none, so this cannot fail.
@@ -241,7 +253,11 @@ impl Receiver {
                 return Poll::Ready(Ok(None));
             }
             let message = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
-                Some(message) => message.map_err(stream_error)?,
+                Some(Ok(message)) => message,
+                Some(Err(error)) if self.framing == Framing::Raw && is_closing(&error) => {
+                    return Poll::Ready(self.end_without_close());
+                }
+                Some(Err(error)) => return Poll::Ready(Err(stream_error(error))),
                 None => return Poll::Ready(self.end_without_close()),
             };
             match (message, self.framing) {
@@ -315,6 +331,18 @@ impl AsyncRead for Receiver {
         put_some(&mut this.rest, into);
         Poll::Ready(Ok(()))
     }
+}
+
+/// Whether nothing is wrong but that the WebSocket has ended, or is about to, which ends both directions of a raw
+/// session.
+fn is_closing(error: &tungstenite::Error) -> bool {
+    use tungstenite::error::ProtocolError::{ResetWithoutClosingHandshake, SendAfterClosing};
+    matches!(
+        error,
+        tungstenite::Error::ConnectionClosed
+            | tungstenite::Error::AlreadyClosed
+            | tungstenite::Error::Protocol(SendAfterClosing | ResetWithoutClosingHandshake)
+    )
 }
 
 fn stream_error(error: tungstenite::Error) -> StreamError {
