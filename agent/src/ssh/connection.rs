@@ -17,8 +17,7 @@ use super::stream::SeverableStream;
 use super::{SessionContext, SessionEnd, Shared, SshError};
 
 /// How long a client may take from its first byte to a login; half of what OpenSSH's server allows by default.
-#[allow(clippy::duration_suboptimal_units, reason = "from_mins needs a newer Rust than ours")]
-pub const LOGIN_GRACE_TIME: Duration = Duration::from_secs(60);
+pub const LOGIN_GRACE_TIME: Duration = Duration::from_mins(1);
 
 /// How long a client may take to read our farewell and to hang up after it.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
