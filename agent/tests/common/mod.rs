@@ -98,6 +98,8 @@ impl TestServer {
     }
 
     pub(crate) async fn start_with(configure: impl FnOnce(&mut SshServerConfig)) -> Self {
+        // As the agent does: whoever runs the tests may do so under `nohup`.
+        converge_agent::signals::reset_signals().expect("handlers can be installed");
         let files = Files::new().await;
         let host_key =
             russh::keys::load_secret_key(files.path("host"), None).expect("the host key can be read");
