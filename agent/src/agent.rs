@@ -2,18 +2,16 @@
 
 use crate::{
     announce::Announcement,
-    backoff::Backoff,
     config::Config,
     registration::{RegistrationError, register},
-    ssh::{SessionContext, SshConfigError, SshServer, SshServerConfig},
+    sessions::Sessions,
+    ssh::{SshConfigError, SshServer, SshServerConfig},
 };
 use converge_proto::{
-    CarrierChoice, FrameType, HostKey, Id, Keepalive, RelayUrl,
+    Backoff, CarrierChoice, FrameType, HostKey, Id, Keepalive, RelayUrl,
     frame::FrameError,
     keepalive::KeepaliveAction,
-    rendezvous::{
-        Bye, Goaway, Incoming, Message, Ping, Pong, RefusalCode, Registered, SessionKind, messages::Line,
-    },
+    rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, messages::Line},
 };
 use converge_transport::{
     CloseCode, DialError, DialOptions, Link, LinkError, Role, Stream, StreamError, dial,
@@ -24,15 +22,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// The relay must have said who comes by then; it does so with the first bytes of the stream.
-const INCOMING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A frame on the control stream must have been sent by then; a relay that does not read is gone.
 const CONTROL_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Sessions at the same time, whatever the relay allows.
-const MAX_SESSIONS: usize = 512;
 
 /// An agent that has not dialed yet.
 pub struct Agent {
@@ -42,8 +36,7 @@ pub struct Agent {
     directory: PathBuf,
     host_key: PrivateKey,
     public_key: HostKey,
-    ssh: SshServer,
-    sessions: TaskTracker,
+    sessions: Sessions,
     announcements: watch::Sender<Option<Announcement>>,
 }
 
@@ -85,8 +78,7 @@ impl Agent {
             directory: config.agent_dir,
             host_key: config.host_key,
             public_key,
-            ssh: SshServer::new(ssh)?,
-            sessions: TaskTracker::new(),
+            sessions: Sessions::new(SshServer::new(ssh)?),
             announcements: watch::Sender::new(None),
         })
     }
@@ -138,8 +130,7 @@ impl Agent {
                 break;
             }
         }
-        self.sessions.close();
-        self.sessions.wait().await;
+        self.sessions.ended().await;
         Ok(())
     }
 
@@ -196,7 +187,6 @@ impl Agent {
         self.announce(&registered);
         let mut keepalive =
             Keepalive::new(Duration::from_millis(registered.keepalive_ms.into()), Instant::now());
-        let sessions_stop = stop.child_token();
         let mut retry_after = Duration::ZERO;
         let error = loop {
             let outcome = tokio::select! {
@@ -217,7 +207,7 @@ impl Agent {
                 }
                 stream = link.accept_stream() => match stream {
                     Ok(stream) => {
-                        self.accept(stream, &registered.id, carrier, sessions_stop.clone());
+                        self.sessions.accept(stream, carrier, self.environment(&registered.id), stop);
                         Ok(())
                     }
                     Err(error) => Err(error.into()),
@@ -262,10 +252,17 @@ impl Agent {
         });
     }
 
+    /// Variables for every program of a session.
+    fn environment(&self, id: &Id) -> Vec<(String, String)> {
+        vec![
+            ("CONVERGE_ID".to_owned(), id.to_string()),
+            ("agentdir".to_owned(), self.directory.to_string_lossy().into_owned()),
+        ]
+    }
+
     /// Lets sessions end, then the link, so that users still hear why.
     async fn say_goodbye(&self, link: &Link, control: &mut Stream) {
-        self.sessions.close();
-        self.sessions.wait().await;
+        self.sessions.ended().await;
         let reason = Line::new("the agent is stopping");
         // A relay that is gone needs no goodbye.
         let _ = write(control, &Bye { reason }).await;
@@ -273,24 +270,6 @@ impl Agent {
         // The relay closes the link when it has read the goodbye.
         let _ = tokio::time::timeout(Duration::from_secs(1), link.closed()).await;
         link.clone().finish(CloseCode::DONE, "").await;
-    }
-
-    fn accept(&self, stream: Stream, id: &Id, carrier: converge_transport::Carrier, stop: CancellationToken) {
-        if self.sessions.len() >= MAX_SESSIONS {
-            warn!(limit = MAX_SESSIONS, "a session is refused: there are too many");
-            self.sessions.spawn(stream.reset(RefusalCode::LIMIT));
-            return;
-        }
-        let environment = vec![
-            ("CONVERGE_ID".to_owned(), id.to_string()),
-            ("agentdir".to_owned(), self.directory.to_string_lossy().into_owned()),
-        ];
-        let ssh = self.ssh.clone();
-        self.sessions.spawn(async move {
-            if let Err(error) = serve_session(ssh, stream, environment, carrier, stop).await {
-                warn!(%error, "a session ended with an error");
-            }
-        });
     }
 }
 
@@ -336,46 +315,4 @@ async fn write(control: &mut Stream, message: &impl Message) -> Result<(), Strea
         Ok(result) => result,
         Err(_) => Err(LinkError::Silent.into()),
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum SessionError {
-    #[error("the relay did not say who comes")]
-    NoIncoming,
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    #[error("sessions of kind {0} are not supported; upgrade the agent")]
-    UnknownKind(u32),
-    #[error(transparent)]
-    Ssh(#[from] crate::ssh::SshError),
-}
-
-async fn serve_session(
-    ssh: SshServer,
-    mut stream: Stream,
-    environment: Vec<(String, String)>,
-    carrier: converge_transport::Carrier,
-    stop: CancellationToken,
-) -> Result<(), SessionError> {
-    let reading = tokio::time::timeout(INCOMING_TIMEOUT, stream.recv.read_frame());
-    let Ok(Some(frame)) = reading.await.map_err(|_| SessionError::NoIncoming)? else {
-        stream.reset(RefusalCode::PROTOCOL_VIOLATION).await;
-        return Err(SessionError::NoIncoming);
-    };
-    let incoming = Incoming::from_frame(&frame).map_err(StreamError::from)?;
-    if let SessionKind::Other(number) = incoming.kind {
-        stream.reset(RefusalCode::UNSUPPORTED).await;
-        return Err(SessionError::UnknownKind(number));
-    }
-    let session = incoming.session;
-    let client = incoming.client;
-    let address = client.address.map(|address| address.to_string()).unwrap_or_default();
-    info!(session, %carrier, client = %client.software, address, "session begins");
-    let mut context = SessionContext::new(session.to_string());
-    context.environment = environment;
-    let Stream { recv, send } = stream;
-    let end = ssh.serve(tokio::io::join(recv, send), context, stop).await;
-    info!(session, logged_in = end.as_ref().is_ok_and(|end| end.logged_in), "session ends");
-    end?;
-    Ok(())
 }

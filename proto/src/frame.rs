@@ -50,14 +50,28 @@ frame_types! {
     0x16 FOUND "Found",
     /// Relay → agent, first frame of a stream: [`Incoming`](crate::rendezvous::Incoming). Session bytes follow.
     0x18 INCOMING "Incoming",
-    /// Both ways on the control stream: [`Ping`](crate::rendezvous::Ping).
+    /// Both ways on the control stream and in a session: [`Ping`](crate::rendezvous::Ping).
     0x20 PING "Ping",
-    /// Both ways on the control stream: [`Pong`](crate::rendezvous::Pong).
+    /// Both ways on the control stream and in a session: [`Pong`](crate::rendezvous::Pong).
     0x22 PONG "Pong",
     /// Relay → agent on the control stream: [`Goaway`](crate::rendezvous::Goaway).
     0x24 GOAWAY "Goaway",
     /// Both ways on the control stream, the last frame: [`Bye`](crate::rendezvous::Bye).
     0x26 BYE "Bye",
+    /// Client → agent, first frame of a session's stream: [`Attach`](crate::session::Attach).
+    0x30 ATTACH "Attach",
+    /// Agent → client, the answer: [`Attached`](crate::session::Attached).
+    0x32 ATTACHED "Attached",
+    /// Both ways in a session: its bytes as they are, no CBOR.
+    0x34 DATA "Data",
+    /// Both ways in a session: [`Ack`](crate::session::Ack).
+    0x36 ACK "Ack",
+    /// Both ways in a session: the direction ends. The payload is empty.
+    0x38 FIN "Fin",
+    /// Both ways in a session: [`Reset`](crate::session::Reset). The session ends.
+    0x3a RESET "Reset",
+    /// Agent → client in a session: [`Notice`](crate::session::Notice). Odd: it may be skipped.
+    0x3b NOTICE "Notice",
 }
 
 impl FrameType {
@@ -162,7 +176,8 @@ fn missing_header_bytes(input: &[u8]) -> usize {
     }
 }
 
-fn decode_header(input: &[u8]) -> Result<Option<(FrameType, usize, usize)>, FrameError> {
+/// The type, the length of the payload and that of the header, once all of the header is there.
+pub(crate) fn decode_header(input: &[u8]) -> Result<Option<(FrameType, usize, usize)>, FrameError> {
     let Some((frame_type, type_len)) = VarInt::decode(input) else { return Ok(None) };
     let Some((payload_len, length_len)) = input.get(type_len..).and_then(VarInt::decode) else {
         return Ok(None);

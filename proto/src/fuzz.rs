@@ -3,9 +3,11 @@
 use crate::{
     Address, Frame, Id, RelayUrl,
     frame::missing_bytes,
-    rendezvous::{HandshakeStep, RegisterHandshake, handshake::ChannelBinding, messages::reencode},
+    message::reencode,
+    rendezvous::{HandshakeStep, RegisterHandshake, handshake::ChannelBinding},
+    session::{Attached, Session},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// Any bytes as a stream of frames: no panic, nothing read beyond a frame, and what decodes encodes to itself.
 pub fn frames(data: &[u8]) {
@@ -57,4 +59,28 @@ pub fn registration(data: &[u8]) {
             Err(_) => return,
         }
     }
+}
+
+/// Any bytes as what a session's peer sends, cut at will: no panic, no more bytes out than went in, and nothing after
+/// the session is over.
+#[allow(clippy::disallowed_methods)] // A first instant has to come from somewhere.
+pub fn session(data: &[u8]) {
+    let Some((step, data)) = data.split_first() else { return };
+    let now = std::time::Instant::now();
+    let mut session = Session::client(now);
+    let attached = Attached { received: 0, limit: u64::from(*step), start: 0 };
+    assert_eq!(session.attach(&attached, now), Ok(()), "a peer may have nothing");
+    session.write(data);
+    session.finish();
+    let mut read = 0;
+    for chunk in data.chunks(usize::from(*step).max(1)) {
+        let handled = session.handle_chunk(Bytes::copy_from_slice(chunk), now);
+        while session.poll_transmit(now).is_some() {}
+        read += session.read().map_or(0, |piece| piece.len());
+        if handled.is_err() {
+            assert!(session.error().is_some() && session.room() == 0 && !session.is_readable());
+            return;
+        }
+    }
+    assert!(read <= data.len());
 }

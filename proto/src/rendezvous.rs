@@ -16,6 +16,7 @@ pub use handshake::{
 pub use id_table::{Claim, IdTable, LinkNumber};
 pub use messages::{
     AgentInfo, Bye, Challenge, ClientInfo, Connect, Connected, Found, Goaway, Incoming, Limits, Lookup,
-    Message, Ping, Pong, Proof, Reassigned, Refused, Register, Registered, SessionKind, Waiting,
+    Ping, Pong, Proof, Reassigned, Refused, Register, Registered, SessionKind, Waiting,
 };
+pub use crate::message::Message;
 pub use refusal::RefusalCode;

@@ -9,10 +9,11 @@ use converge_proto::{
     CertificatePin, Frame, FrameType, HostKey, Id, VarInt,
     frame::FrameError,
     host_key::sign,
+    message::reencode,
     rendezvous::{
         AgentInfo, Bye, Challenge, ClientInfo, Connect, Connected, Found, Goaway, Incoming, Limits, Lookup,
         Message, Ping, Pong, Reassigned, RefusalCode, Refused, Register, Registered, SessionKind, Waiting,
-        messages::reencode, proof_over_challenge, proof_over_exporter,
+        proof_over_challenge, proof_over_exporter,
     },
 };
 use data_encoding::HEXLOWER;

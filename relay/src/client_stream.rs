@@ -57,6 +57,9 @@ async fn connect_session(
     }
     let (mut stream, agent) = wait_for_agent(shared, stream, &connect.id, connect.wait_ms).await?;
     let client = ClientInfo { address: Some(Name::new(peer.address.to_string())), ..connect.client };
+    if let Some(session) = connect.session {
+        debug!(%session, id = %connect.id, "a resumable session comes");
+    }
     match pairing::open(shared, &agent, connect.kind, client).await {
         Ok(session) => {
             let connected =

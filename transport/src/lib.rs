@@ -4,7 +4,9 @@
 //! stream on it); which carrier is below shows only in [`Link::carrier`]. [`dial`](dial::dial) makes a link to a
 //! relay's URL; [`quic::listen`] and [`websocket::accepted`] are the accepting ends.
 //!
-//! This crate knows nothing of IDs, registration or sessions beyond the frames it reads and writes for others.
+//! [`session`] lets a session outlive the streams it runs over.
+//!
+//! This crate knows nothing of IDs, registration or relays beyond the frames it reads and writes for others.
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
@@ -15,6 +17,7 @@ pub mod copy;
 pub mod dial;
 pub mod link;
 pub mod quic;
+pub mod session;
 pub mod stream;
 pub mod websocket;
 
@@ -22,4 +25,5 @@ pub use close::{CloseCode, LinkError, StreamError};
 pub use copy::{Copied, LocalCopyError, copy_bidirectional, copy_local};
 pub use dial::{DialError, DialOptions, Role, dial};
 pub use link::{Carrier, Link};
+pub use session::{Attachment, SessionCopyError, SessionIo, SessionLink, copy_session};
 pub use stream::{RecvHalf, SendHalf, Stream};

@@ -10,7 +10,8 @@ use crate::{
     frame::{Frame, FrameError},
     host_key::{HostKey, sign},
     id::Id,
-    rendezvous::messages::{AgentInfo, Challenge, Message, Proof, Register, Signature},
+    message::Message,
+    rendezvous::messages::{AgentInfo, Challenge, Proof, Register, Signature},
 };
 use ssh_key::PrivateKey;
 

@@ -1,75 +1,8 @@
-//! The payload of every control frame: CBOR maps ([RFC 8949]) with small integer keys, unknown keys ignored.
-//!
-//! [RFC 8949]: https://www.rfc-editor.org/rfc/rfc8949
+//! What agents, relays and clients say to each other before and beside a session's bytes.
 
-use crate::{
-    frame::{Frame, FrameError, FrameType},
-    host_key::HostKey,
-    id::Id,
-    rendezvous::refusal::RefusalCode,
-    text::Text,
-};
+use crate::{host_key::HostKey, id::Id, rendezvous::refusal::RefusalCode, session::SessionId, text::Text};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use std::time::Duration;
-
-/// A payload that belongs to one frame type.
-pub trait Message: Sized + Encode<()> + for<'b> Decode<'b, ()> {
-    /// The frame it travels in.
-    const FRAME_TYPE: FrameType;
-
-    /// The frame that carries this message.
-    fn to_frame(&self) -> Frame {
-        let mut payload = Vec::new();
-        // Writing to a vector cannot fail, and no `Encode` here fails by itself.
-        let encoded = encode(self, &mut payload);
-        debug_assert!(encoded.is_ok());
-        Frame { frame_type: Self::FRAME_TYPE, payload: payload.into() }
-    }
-
-    /// Reads the message from a frame of its type.
-    ///
-    /// # Errors
-    /// [`FrameError::Unexpected`] for a frame of another type; [`FrameError::Malformed`] when the payload is not
-    /// this message, or when bytes are left over behind it.
-    fn from_frame(frame: &Frame) -> Result<Self, FrameError> {
-        if frame.frame_type != Self::FRAME_TYPE {
-            let expected = FrameType::KNOWN.iter().find(|(known, _)| *known == Self::FRAME_TYPE);
-            let expected = expected.map_or("another frame", |(_, name)| name);
-            return Err(FrameError::Unexpected { frame_type: frame.frame_type, expected });
-        }
-        let malformed = |detail: String| FrameError::Malformed { frame_type: Self::FRAME_TYPE, detail };
-        let mut decoder = Decoder::new(&frame.payload);
-        let message = decoder.decode().map_err(|error| malformed(error.to_string()))?;
-        match frame.payload.len() - decoder.position() {
-            0 => Ok(message),
-            left => Err(malformed(format!("{left} bytes left over behind the payload"))),
-        }
-    }
-}
-
-macro_rules! messages {
-    ($($message:ident = $frame_type:ident),* $(,)?) => {
-        $(impl Message for $message { const FRAME_TYPE: FrameType = FrameType::$frame_type; })*
-
-        /// The frame types whose payloads this file defines.
-        pub const MESSAGE_FRAME_TYPES: &[FrameType] = &[$(FrameType::$frame_type),*];
-
-        /// Decodes a payload as the message of its type and encodes it again; for tests of all messages at once.
-        #[doc(hidden)]
-        pub fn reencode(frame: &Frame) -> Result<Frame, FrameError> {
-            match frame.frame_type {
-                $(FrameType::$frame_type => $message::from_frame(frame).map(|message| message.to_frame()),)*
-                frame_type => Err(FrameError::Unsupported { frame_type }),
-            }
-        }
-    };
-}
-
-messages! {
-    Register = REGISTER, Challenge = CHALLENGE, Proof = PROOF, Registered = REGISTERED, Refused = REFUSED,
-    Connect = CONNECT, Lookup = LOOKUP, Connected = CONNECTED, Waiting = WAITING, Found = FOUND,
-    Incoming = INCOMING, Ping = PING, Pong = PONG, Goaway = GOAWAY, Bye = BYE,
-}
 
 /// A word or two: a program, a host, a user.
 pub type Name = Text<128>;
@@ -249,6 +182,8 @@ impl<'b, C> Decode<'b, C> for Reassigned {
 pub enum SessionKind {
     /// SSH bytes as they are: a raw session, without resume.
     Raw,
+    /// Frames of [`session`](crate::session): it outlives the links below it.
+    Resumable,
     /// A kind of a newer peer; refused as unsupported.
     Other(u32),
 }
@@ -257,6 +192,7 @@ impl<C> Encode<C> for SessionKind {
     fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
         let number = match self {
             Self::Raw => 0,
+            Self::Resumable => 1,
             Self::Other(number) => *number,
         };
         e.u32(number)?.ok()
@@ -267,6 +203,7 @@ impl<'b, C> Decode<'b, C> for SessionKind {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
         Ok(match d.u32()? {
             0 => Self::Raw,
+            1 => Self::Resumable,
             other => Self::Other(other),
         })
     }
@@ -288,6 +225,9 @@ pub struct Connect {
     /// How long to wait for an agent that is not there yet, in milliseconds.
     #[n(3)]
     pub wait_ms: u32,
+    /// The session to be joined, so that a relay can tell a session that comes back from a new one. For its log.
+    #[n(4)]
+    pub session: Option<SessionId>,
 }
 
 /// Client → relay, first frame of a stream: which host key does the agent of this ID have?
@@ -362,7 +302,7 @@ pub struct Incoming {
     pub client: ClientInfo,
 }
 
-/// Either side, on the control stream: are you there?
+/// Either side, on the control stream or in a session: are you there?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Ping {

@@ -35,6 +35,14 @@ codes! {
     7 STOPPING "stopping",
     /// The relay could not do it for a reason of its own.
     8 INTERNAL "internal",
+    /// The agent has no such session, or has it no more.
+    9 NO_SUCH_SESSION "no_such_session",
+    /// The secret is not the session's.
+    10 BAD_SECRET "bad_secret",
+    /// A newer attach of the same session came before this one.
+    11 SUPERSEDED "superseded",
+    /// The session had been without a client for longer than it is kept.
+    12 EXPIRED "expired",
 }
 
 impl RefusalCode {
