@@ -1,7 +1,8 @@
 //! What can go wrong for a person, in words and as exit status.
 
-use converge_proto::{Fingerprint, rendezvous::RefusalCode};
+use converge_proto::{Fingerprint, rendezvous::RefusalCode, session::SessionError};
 use converge_transport::{DialError, StreamError};
+use std::time::Duration;
 
 /// The exit status of the client where it does not run ssh, whose own status it then is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,23 @@ pub enum ClientError {
     /// The session broke.
     #[error("the session was cut: {0}; connect again")]
     Lost(#[from] StreamError),
+    /// The session was over before its end.
+    #[error("the session has ended: {error}; connect again")]
+    SessionOver {
+        /// Why.
+        error: SessionError,
+    },
+    /// The network, the relay or the agent has been away for longer than a session is kept.
+    #[error("the session is lost: no way to the agent for {} ({last}); connect again", humantime::format_duration(*after))]
+    LostForGood {
+        /// How long it was tried.
+        after: Duration,
+        /// What the last try met.
+        last: Box<ClientError>,
+    },
+    /// Another agent has the ID by now.
+    #[error("the session is lost: an agent with another host key has the ID now; copy the address again from the job's log")]
+    AnotherAgent,
     /// This machine failed.
     #[error("{what}: {source}")]
     Local {
@@ -91,11 +109,13 @@ impl ClientError {
             Self::Refused { code, .. } => match *code {
                 RefusalCode::NO_SUCH_ID => ExitStatus::NoSuchId,
                 RefusalCode::STOPPING => ExitStatus::Unreachable,
-                RefusalCode::AGENT_LOST => ExitStatus::Lost,
+                RefusalCode::AGENT_LOST | RefusalCode::NO_SUCH_SESSION | RefusalCode::EXPIRED => ExitStatus::Lost,
                 _ => ExitStatus::Refused,
             },
             Self::HostKeyMismatch { .. } => ExitStatus::HostKeyMismatch,
-            Self::Lost(_) => ExitStatus::Lost,
+            Self::Lost(_) | Self::SessionOver { .. } | Self::LostForGood { .. } | Self::AnotherAgent => {
+                ExitStatus::Lost
+            }
         }
     }
 }

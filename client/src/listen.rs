@@ -2,6 +2,7 @@
 
 use crate::{
     error::ClientError,
+    proxy::local_copy_error,
     session,
     target::{Target, say},
 };
@@ -54,8 +55,9 @@ pub async fn run(
         let (target, stop) = (target.clone(), stop.clone());
         sessions.spawn(async move {
             let _permit = permit;
-            if let Some(Err(error)) = stop.run_until_cancelled(serve(&target, connection, framing)).await {
-                say(&format!("connection from {peer}: {error}"));
+            let whose = format!("connection from {peer}");
+            if let Err(error) = serve(&target, connection, framing, &stop, &whose).await {
+                say(&format!("{whose}: {error}"));
             }
         });
     }
@@ -64,32 +66,31 @@ pub async fn run(
     Ok(())
 }
 
-async fn serve(target: &Target, mut connection: TcpStream, framing: Framing) -> Result<(), ClientError> {
+async fn serve(
+    target: &Target,
+    mut connection: TcpStream,
+    framing: Framing,
+    stop: &CancellationToken,
+    whose: &str,
+) -> Result<(), ClientError> {
     // Keystrokes are small and must not wait for company; without the option they would still arrive.
     let _ = connection.set_nodelay(true);
     let (mut input, mut output) = connection.split();
     match framing {
         Framing::Converge => {
-            let mut session = session::connect(target).await?;
-            copy_local(&mut session.stream, &mut input, &mut output).await.map_err(tcp_error)?;
-            session.finish().await;
+            let Some(session) = stop.run_until_cancelled(session::connect(target)).await else { return Ok(()) };
+            session?.copy(&mut input, &mut output, stop.cancelled(), Some(whose)).await?;
         }
         Framing::Raw => {
-            let (mut stream, link) = session::connect_raw(target).await?;
-            copy_local(&mut stream, &mut input, &mut output).await.map_err(tcp_error)?;
-            stream.close().await;
-            link.finish(CloseCode::DONE, "").await;
+            let copying = async {
+                let (mut stream, link) = session::connect_raw(target).await?;
+                copy_local(&mut stream, &mut input, &mut output).await.map_err(local_copy_error)?;
+                stream.close().await;
+                link.finish(CloseCode::DONE, "").await;
+                Ok(())
+            };
+            return stop.run_until_cancelled(copying).await.unwrap_or(Ok(()));
         }
     }
     Ok(())
-}
-
-fn tcp_error(error: converge_transport::LocalCopyError) -> ClientError {
-    use converge_transport::LocalCopyError;
-    match error {
-        LocalCopyError::Stream(error) => error.into(),
-        LocalCopyError::Input(source) | LocalCopyError::Output(source) => {
-            ClientError::Local { what: "the local connection failed".to_owned(), source }
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! `converge proxy`: a session on standard input and output, for ssh's `ProxyCommand`.
 
 use crate::{error::ClientError, handoff::Handoff, session, standard_io, target::Target};
-use converge_transport::{CloseCode, LocalCopyError, Stream, copy_local};
+use converge_transport::{CloseCode, LocalCopyError, copy_local};
 use std::{io, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,13 +22,13 @@ pub async fn run(target: &Target, handoff: Option<&Handoff>) -> Result<(), Clien
 }
 
 async fn connect_and_copy(target: &Target, handoff: Option<&Handoff>) -> Result<(), ClientError> {
-    let mut session = session::connect(target).await?;
+    let session = session::connect(target).await?;
     if let Some(handoff) = handoff {
         handoff.put_host_key(&session.host_key).map_err(ClientError::local("cannot pass on the host key"))?;
     }
-    copy_standard_io(&mut session.stream).await?;
-    session.finish().await;
-    Ok(())
+    let (mut input, mut output) = (standard_io::input(), standard_io::output());
+    let copied = session.copy(&mut input, &mut output, stop_in_a_moment()?, None).await;
+    copied.map(drop).or_else(ignore_closed_output)
 }
 
 /// `wsproxy --raw`: the same without frames, as a foreign tool would do it.
@@ -37,26 +37,34 @@ async fn connect_and_copy(target: &Target, handoff: Option<&Handoff>) -> Result<
 /// [`ClientError`].
 pub async fn run_raw(target: &Target) -> Result<(), ClientError> {
     let (mut stream, link) = session::connect_raw(target).await?;
-    copy_standard_io(&mut stream).await?;
+    let (mut input, mut output) = (standard_io::input(), standard_io::output());
+    let stop = stop_in_a_moment()?;
+    let copied = tokio::select! {
+        biased; // An end in order counts more than one by signal.
+        copied = copy_local(&mut stream, &mut input, &mut output) => copied.map_err(local_copy_error),
+        () = stop => Ok(()),
+    };
+    copied.or_else(ignore_closed_output)?;
     stream.close().await;
     link.finish(CloseCode::DONE, "").await;
     Ok(())
 }
 
-async fn copy_standard_io(stream: &mut Stream) -> Result<(), ClientError> {
-    let (mut input, mut output) = (standard_io::input(), standard_io::output());
-    let stop = stop_signal().map_err(ClientError::local("cannot listen for signals"))?;
-    let copied = tokio::select! {
-        biased; // An end in order counts more than one by signal.
-        copied = copy_local(stream, &mut input, &mut output) => copied,
-        () = async { stop.await; tokio::time::sleep(STOP_GRACE).await } => Ok(()),
-    };
-    match copied {
-        Ok(()) => Ok(()),
-        // ssh has gone: a closed pipe is how it says that it is done.
-        Err(LocalCopyError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(local_copy_error(error)),
+/// ssh has gone: a closed pipe is how it says that it is done.
+fn ignore_closed_output(error: ClientError) -> Result<(), ClientError> {
+    match error {
+        ClientError::Local { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        error => Err(error),
     }
+}
+
+/// A moment after a signal: the bytes in flight may still arrive.
+fn stop_in_a_moment() -> Result<impl Future<Output = ()>, ClientError> {
+    let stop = stop_signal().map_err(ClientError::local("cannot listen for signals"))?;
+    Ok(async {
+        stop.await;
+        tokio::time::sleep(STOP_GRACE).await;
+    })
 }
 
 /// Waits for a signal that ends programs: from ssh when it ends, from a terminal that is closed, from a person. The
@@ -79,10 +87,10 @@ pub(crate) fn local_copy_error(error: LocalCopyError) -> ClientError {
     match error {
         LocalCopyError::Stream(error) => error.into(),
         LocalCopyError::Input(source) => {
-            ClientError::Local { what: "cannot read standard input".to_owned(), source }
+            ClientError::Local { what: "cannot read local input".to_owned(), source }
         }
         LocalCopyError::Output(source) => {
-            ClientError::Local { what: "cannot write standard output".to_owned(), source }
+            ClientError::Local { what: "cannot write local output".to_owned(), source }
         }
     }
 }

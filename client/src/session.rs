@@ -1,53 +1,113 @@
-//! Joining a session with an agent, and asking for its host key.
+//! Sessions with an agent that outlive the network below them, and asking for the agent's host key.
+
+mod keeper;
+mod outage;
+mod path;
+mod question;
 
 use crate::{error::ClientError, target::Target};
 use converge_proto::{
-    Frame, FrameType, HostKey,
-    frame::FrameError,
-    rendezvous::{
-        ClientInfo, Connect, Connected, Found, Lookup, Message, RefusalCode, Refused, SessionKind, Waiting,
-        messages::Name,
-    },
+    HostKey,
+    rendezvous::{Found, Lookup, Message, RefusalCode},
 };
-use converge_transport::{CloseCode, Link, LinkError, Role, Stream, StreamError, dial};
+use converge_transport::{
+    CloseCode, Link, Role, SessionCopyError, SessionIo, SessionLink, Stream, StreamError, copy_session,
+};
+use keeper::Keeper;
+use outage::Outages;
+use path::{Paths, dial_relay};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-/// The relay says something at least this often, also while the agent is waited for.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the last bytes may take, when everything has been read or the session is given up.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A session that has been joined: SSH bytes from here on.
-#[derive(Debug)]
-pub struct Session {
-    /// The bytes.
-    pub stream: Stream,
+/// A session that has been joined.
+pub struct Session<'a> {
     /// The agent's host key, which matches the address.
     pub host_key: HostKey,
-    link: Link,
+    io: SessionIo,
+    link: SessionLink,
+    keeper: Keeper<'a>,
 }
 
-impl Session {
-    /// Ends the session; what was sent is still delivered.
-    pub async fn finish(self) {
-        self.stream.close().await;
-        self.link.finish(CloseCode::DONE, "").await;
-    }
+/// How a session ended that ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The agent has sent everything it will ever send.
+    Done,
+    /// Told to stop.
+    Stopped,
 }
 
 /// Joins a session with the agent, waiting for it as long as the target says.
 ///
 /// # Errors
 /// [`ClientError`]; a host key that does not match the address's fingerprint is one.
-pub async fn connect(target: &Target) -> Result<Session, ClientError> {
-    let link = dial_relay(target, Role::Client(&target.address.id)).await?;
-    let client =
-        ClientInfo { software: Name::new(concat!("converge/", env!("CARGO_PKG_VERSION"))), address: None };
-    let connect =
-        Connect { id: target.address.id.clone(), kind: SessionKind::Raw, client, wait_ms: wait_ms(target) };
-    let (stream, frame) = ask(target, &link, &connect).await?;
-    let connected = Connected::from_frame(&frame).map_err(StreamError::from)?;
-    check_host_key(target, &connected.host_key)?;
-    tracing::debug!(carrier = %link.carrier(), agent = %connected.agent.software, "connected");
-    Ok(Session { stream, host_key: connected.host_key, link })
+pub async fn connect(target: &Target) -> Result<Session<'_>, ClientError> {
+    let (io, link) = SessionLink::client();
+    let mut paths = Paths::new(target, link.clone());
+    let first = paths.first().await?;
+    let host_key = first.host_key.clone();
+    Ok(Session { host_key, io, link, keeper: Keeper::new(paths, first) })
+}
+
+impl Session<'_> {
+    /// Copies until the agent ends the session, or until `stop`. What happens to the network meanwhile is told to the
+    /// person in the name of `whose`, when several share this program.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the session is lost for good, or this machine cannot read or write.
+    pub async fn copy(
+        self,
+        input: &mut (impl AsyncRead + Unpin),
+        output: &mut (impl AsyncWrite + Unpin),
+        stop: impl Future<Output = ()>,
+        whose: Option<&str>,
+    ) -> Result<End, ClientError> {
+        let Self { io, link, keeper, .. } = self;
+        let outages = Outages::new();
+        let telling = outages.tell(keeper.target(), whose);
+        let keeping = keeper.run(&outages);
+        tokio::pin!(telling, keeping);
+        let copied = tokio::select! {
+            biased; // An end in order counts more than one by signal, and that more than a loss.
+            copied = copy_session(&io, input, output) => copied,
+            () = stop => {
+                link.reset(RefusalCode::STOPPING, "the client has ended");
+                // Whether it hears of it or not: nobody waits here any more.
+                let _ = tokio::time::timeout(FINISH_TIMEOUT, keeping).await;
+                return Ok(End::Stopped);
+            }
+            kept = &mut keeping => {
+                kept?;
+                // Over for both ends, so what is left to be read is here already.
+                copy_session(&io, input, output).await
+            }
+            never = &mut telling => match never {},
+        };
+        if copied.is_err() {
+            link.reset(RefusalCode::STOPPING, "the client cannot go on");
+        }
+        drop(io);
+        if !link.is_over() {
+            // The agent may hear that everything has arrived; if not, it forgets the session by itself.
+            let _ = tokio::time::timeout(FINISH_TIMEOUT, keeping).await;
+        }
+        copied.map(|()| End::Done).map_err(copy_error)
+    }
+}
+
+fn copy_error(error: SessionCopyError) -> ClientError {
+    match error {
+        SessionCopyError::Session(error) => ClientError::SessionOver { error },
+        SessionCopyError::Input(source) => {
+            ClientError::Local { what: "cannot read local input".to_owned(), source }
+        }
+        SessionCopyError::Output(source) => {
+            ClientError::Local { what: "cannot write local output".to_owned(), source }
+        }
+    }
 }
 
 /// The agent's host key, which matches the address.
@@ -56,12 +116,23 @@ pub async fn connect(target: &Target) -> Result<Session, ClientError> {
 /// As [`connect`].
 pub async fn look_up_host_key(target: &Target) -> Result<HostKey, ClientError> {
     let link = dial_relay(target, Role::Client(&target.address.id)).await?;
-    let lookup = Lookup { id: target.address.id.clone(), wait_ms: wait_ms(target) };
-    let (_, frame) = ask(target, &link, &lookup).await?;
-    let found = Found::from_frame(&frame).map_err(StreamError::from)?;
-    check_host_key(target, &found.host_key)?;
+    let mut stream = link.open_stream().await.map_err(StreamError::from)?;
+    let lookup = Lookup { id: target.address.id.clone(), wait_ms: question::wait_ms(target.wait) };
+    stream.send.write_frame(&lookup.to_frame()).await?;
+    let found: Found = question::answer(&mut stream, &mut once(|left| target.say_waiting(left))).await?;
+    target.check_host_key(&found.host_key)?;
     link.finish(CloseCode::DONE, "").await;
     Ok(found.host_key)
+}
+
+/// Passes on the first word only: a relay says every few seconds that it still waits.
+fn once(mut tell: impl FnMut(Duration)) -> impl FnMut(Duration) {
+    let mut told = false;
+    move |left| {
+        if !std::mem::replace(&mut told, true) {
+            tell(left);
+        }
+    }
 }
 
 /// Joins a session as a foreign tool would: bytes only, over WebSocket.
@@ -72,73 +143,4 @@ pub async fn connect_raw(target: &Target) -> Result<(Stream, Link), ClientError>
     let link = dial_relay(target, Role::RawClient(&target.address.id)).await?;
     let stream = link.open_stream().await.map_err(StreamError::from)?;
     Ok((stream, link))
-}
-
-async fn dial_relay(target: &Target, role: Role<'_>) -> Result<Link, ClientError> {
-    if target.options.insecure {
-        target.say("--insecure: the relay's certificate is not verified");
-    }
-    dial(&target.relay, target.options, role).await.map_err(|error| ClientError::Dial { error })
-}
-
-fn wait_ms(target: &Target) -> u32 {
-    u32::try_from(target.wait.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// Sends the first frame of a stream and waits for an answer that is not `Waiting`.
-async fn ask(target: &Target, link: &Link, question: &impl Message) -> Result<(Stream, Frame), ClientError> {
-    let mut stream = link.open_stream().await.map_err(StreamError::from)?;
-    stream.send.write_frame(&question.to_frame()).await?;
-    let mut told_of_wait = false;
-    loop {
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, stream.recv.read_frame()).await;
-        let frame = answer.map_err(|_| StreamError::from(LinkError::Silent))??;
-        let Some(frame) = frame else {
-            return Err(
-                StreamError::from(LinkError::Broken("the relay ended without an answer".to_owned())).into()
-            );
-        };
-        match frame.frame_type {
-            FrameType::WAITING => {
-                let waiting = Waiting::from_frame(&frame).map_err(StreamError::from)?;
-                if !told_of_wait {
-                    told_of_wait = true;
-                    let left = humantime::format_duration(Duration::from_secs(
-                        u64::from(waiting.left_ms).div_ceil(1000),
-                    ));
-                    target.say(&format!(
-                        "no agent has the ID {} yet; waiting for up to {left}",
-                        target.address.id
-                    ));
-                }
-            }
-            FrameType::REFUSED => {
-                let Refused { code, text } = Refused::from_frame(&frame).map_err(StreamError::from)?;
-                return Err(match code {
-                    RefusalCode::NO_SUCH_ID => ClientError::NoSuchId { text: text.to_string() },
-                    code => ClientError::Refused { code, text: text.to_string() },
-                });
-            }
-            FrameType::CONNECTED | FrameType::FOUND => return Ok((stream, frame)),
-            frame_type => {
-                let error = FrameError::Unexpected { frame_type, expected: "an answer" };
-                return Err(StreamError::from(error).into());
-            }
-        }
-    }
-}
-
-fn check_host_key(target: &Target, host_key: &HostKey) -> Result<(), ClientError> {
-    let seen = host_key.fingerprint();
-    match &target.address.fingerprint {
-        Some(expected) if *expected == seen => Ok(()),
-        Some(expected) => Err(ClientError::HostKeyMismatch { expected: expected.clone(), seen }),
-        None => {
-            target.say(&format!(
-                "the address has no fingerprint, so the relay vouches for the host key; to rely on nobody use {}.{seen}",
-                target.address.id
-            ));
-            Ok(())
-        }
-    }
 }

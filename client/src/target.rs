@@ -1,7 +1,7 @@
 //! Which agent, on which relay, dialed how.
 
 use crate::{config_file::ConfigFile, error::ClientError};
-use converge_proto::{Address, CarrierChoice, RelayUrl};
+use converge_proto::{Address, CarrierChoice, HostKey, RelayUrl};
 use converge_transport::DialOptions;
 use std::time::Duration;
 
@@ -67,6 +67,33 @@ impl Target {
     /// The host name that ssh is given.
     pub fn host_name(&self) -> String {
         format!("{}{}", self.address.id, Address::SUFFIX)
+    }
+
+    /// Whether this is the agent that the address names; says so when the address does not tell.
+    ///
+    /// # Errors
+    /// [`ClientError::HostKeyMismatch`].
+    pub fn check_host_key(&self, host_key: &HostKey) -> Result<(), ClientError> {
+        let seen = host_key.fingerprint();
+        match &self.address.fingerprint {
+            Some(expected) if *expected == seen => Ok(()),
+            Some(expected) => Err(ClientError::HostKeyMismatch { expected: expected.clone(), seen }),
+            None => {
+                self.say(&format!(
+                    "the address has no fingerprint, so the relay vouches for the host key; to rely on nobody use {}.{seen}",
+                    self.address.id
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the person that the relay waits for the agent for so long.
+    pub fn say_waiting(&self, left: Duration) {
+        // Whole seconds, rounded up.
+        let left = Duration::from_secs((left + Duration::from_millis(999)).as_secs());
+        let left = humantime::format_duration(left);
+        self.say(&format!("no agent has the ID {} yet; waiting for up to {left}", self.address.id));
     }
 
     /// One line for the person, unless they want none.

@@ -153,6 +153,11 @@ impl SessionLink {
         self.shared.transmit.notify_one();
     }
 
+    /// Whether the other end has not answered for too long.
+    pub fn is_suspected(&self) -> bool {
+        self.shared.lock().session.is_suspected()
+    }
+
     /// Whether both directions have ended, or the session was given up.
     pub fn is_over(&self) -> bool {
         self.shared.lock().session.is_over()

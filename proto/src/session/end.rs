@@ -448,6 +448,11 @@ impl Session {
         }
     }
 
+    /// Whether the peer has not answered for [`Watch::SUSPICION`].
+    pub fn is_suspected(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_suspected)
+    }
+
     /// Asks the peer at once whether it is there, as when the host's network has changed.
     pub fn doubt(&mut self, now: Instant) {
         if let Some(watch) = &mut self.watch {

@@ -1,0 +1,281 @@
+//! Keeps a session attached: watches the path it runs over, moves it to a better one, and finds another when it is lost.
+
+use super::{
+    outage::Outages,
+    path::{Attempt, Path, Paths},
+};
+use crate::{error::ClientError, target::Target};
+use converge_proto::{
+    Backoff, CarrierChoice,
+    rendezvous::RefusalCode,
+    session::{RESUME_WINDOW, SessionEvent, Watch},
+};
+use converge_transport::{Carrier, CloseCode, Link, LinkError, SessionLink, StreamError};
+use futures_util::future::{BoxFuture, OptionFuture};
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+/// On WebSocket, QUIC is tried again after this long, and twice as long after each failure.
+const FIRST_UPGRADE: Duration = Duration::from_secs(30);
+/// The longest pause between two tries.
+const LAST_UPGRADE: Duration = Duration::from_mins(5);
+/// How long a link that looks alive has to carry the session on after its stream was lost.
+const SAME_LINK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long one attempt may take on a network that works.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The owner of a session's paths.
+pub(super) struct Keeper<'a> {
+    paths: Paths<'a>,
+    session: SessionLink,
+    path: Path,
+    backoff: Backoff,
+    upgrade: Upgrade,
+}
+
+/// When QUIC is tried again.
+struct Upgrade {
+    pause: Duration,
+    at: Instant,
+}
+
+impl Upgrade {
+    fn new() -> Self {
+        Self { pause: FIRST_UPGRADE, at: Instant::now() + FIRST_UPGRADE }
+    }
+
+    fn failed(&mut self) {
+        self.pause = (self.pause * 2).min(LAST_UPGRADE);
+        self.at = Instant::now() + self.pause;
+    }
+}
+
+/// How a path came to its end.
+enum PathEnd {
+    /// The session is over, for both ends.
+    Over,
+    /// The stream broke.
+    Broken(StreamError),
+    /// There is a better one.
+    Better(Box<Path>),
+}
+
+/// A path that is being made beside the one in use.
+enum Candidate<'a> {
+    None,
+    /// May be given up.
+    Dialing(BoxFuture<'a, Result<(Attempt<'a>, Link), ClientError>>),
+    /// The agent may have changed over already.
+    Attaching(BoxFuture<'a, Result<Path, ClientError>>),
+}
+
+impl<'a> Keeper<'a> {
+    pub(super) fn new(paths: Paths<'a>, path: Path) -> Self {
+        let session = paths.session.clone();
+        Self { paths, session, path, backoff: Backoff::new(), upgrade: Upgrade::new() }
+    }
+
+    pub(super) fn target(&self) -> &'a Target {
+        self.paths.target
+    }
+
+    /// Until the session is over, or has been lost for good.
+    ///
+    /// # Errors
+    /// [`ClientError`]: why it is lost.
+    pub(super) async fn run(mut self, outages: &Outages) -> Result<(), ClientError> {
+        loop {
+            match self.follow(outages).await? {
+                PathEnd::Over => {
+                    let Path { link, stream, .. } = self.path;
+                    stream.close().await;
+                    link.finish(CloseCode::DONE, "").await;
+                    return Ok(());
+                }
+                PathEnd::Better(path) => {
+                    info!(from = %self.path.link.carrier(), to = %path.link.carrier(), "the session moves");
+                    self.change_to(*path, outages);
+                }
+                PathEnd::Broken(error) => {
+                    info!(%error, carrier = %self.path.link.carrier(), "the session has lost its path");
+                    let lost_at = std::time::Instant::now();
+                    outages.down(lost_at);
+                    let path = self.find_again(&error).await?;
+                    info!(to = %path.link.carrier(), after = ?lost_at.elapsed(), "the session goes on");
+                    self.change_to(path, outages);
+                }
+            }
+        }
+    }
+
+    fn change_to(&mut self, path: Path, outages: &Outages) {
+        outages.up(path.link.carrier());
+        // The agent has left it already, and what it carried is repeated.
+        self.path.link.close(CloseCode::DONE, "");
+        self.path = path;
+        self.upgrade = Upgrade::new();
+    }
+
+    /// Attaches the session to the path and follows it to its end.
+    async fn follow(&mut self, outages: &Outages) -> Result<PathEnd, ClientError> {
+        let Path { link, stream, attached, .. } = &mut self.path;
+        let attachment =
+            self.session.attach(attached).map_err(|error| ClientError::SessionOver { error })?;
+        let carrier = link.carrier();
+        let begun = Instant::now();
+        let driving = attachment.drive(stream);
+        tokio::pin!(driving);
+        let may_upgrade = carrier == Carrier::WebSocket && self.paths.may_change_carrier();
+        let mut candidate = Candidate::None;
+        let mut try_again = None;
+        loop {
+            let is_free = matches!(candidate, Candidate::None);
+            tokio::select! {
+                biased; // The path in use counts more than the one that is looked for.
+                end = &mut driving => {
+                    if let Some(error) = self.session.error() {
+                        return Err(ClientError::SessionOver { error });
+                    }
+                    let Err(error) = end else { return Ok(PathEnd::Over) };
+                    if begun.elapsed() > Backoff::LONGEST {
+                        self.backoff = Backoff::new();
+                    }
+                    // A path that is nearly there is better than beginning again.
+                    if let Candidate::Attaching(attaching) = candidate
+                        && let Ok(path) = attaching.await
+                    {
+                        return Ok(PathEnd::Better(Box::new(path)));
+                    }
+                    return Ok(PathEnd::Broken(error));
+                }
+                event = self.session.next_event() => match event {
+                    SessionEvent::Suspected => {
+                        let since = std::time::Instant::now();
+                        outages.down(since.checked_sub(Watch::SUSPICION).unwrap_or(since));
+                        info!(%carrier, "no answer; looking for another path");
+                        if is_free {
+                            candidate = dialing(&mut self.paths, CarrierChoice::Auto);
+                        }
+                    }
+                    SessionEvent::Answered => {
+                        outages.up(carrier);
+                        try_again = None;
+                        if matches!(candidate, Candidate::Dialing(_)) {
+                            candidate = Candidate::None;
+                        }
+                    }
+                    SessionEvent::Notice(notice) => self.paths.target.say(notice.text.as_str()),
+                },
+                result = candidate.next() => match result {
+                    Ok(Some(path)) => return Ok(PathEnd::Better(Box::new(path))),
+                    Ok(None) => {}
+                    Err(error) if is_final(&error) => return Err(error),
+                    Err(error) => {
+                        debug!(%error, "no other path for now");
+                        candidate = Candidate::None;
+                        self.upgrade.failed();
+                        try_again = Some(Instant::now() + self.backoff.next(rand::random()));
+                    }
+                },
+                () = sleep_until(try_again), if is_free => {
+                    try_again = None;
+                    if self.session.is_suspected() {
+                        candidate = dialing(&mut self.paths, CarrierChoice::Auto);
+                    }
+                }
+                () = tokio::time::sleep_until(self.upgrade.at), if may_upgrade && is_free => {
+                    debug!("trying whether QUIC gets through by now");
+                    candidate = dialing(&mut self.paths, CarrierChoice::Quic);
+                }
+            }
+        }
+    }
+
+    /// Tries until there is a path again, for as long as the agent keeps the session.
+    async fn find_again(&mut self, lost: &StreamError) -> Result<Path, ClientError> {
+        let deadline = Instant::now() + RESUME_WINDOW;
+        let mut last = ClientError::Lost(lost.clone());
+        // A relay or an agent that has lost the stream alone is asked on the same link first.
+        if self.path.link.carrier() == Carrier::Quic && matches!(lost, StreamError::Reset(_)) {
+            let attempt = self.paths.attempt(Duration::ZERO);
+            let attaching = attempt.attach(self.path.link.clone());
+            match tokio::time::timeout(SAME_LINK_TIMEOUT, attaching).await {
+                Ok(Ok(path)) => return Ok(path),
+                Ok(Err(error)) if is_final(&error) => return Err(error),
+                Ok(Err(error)) => debug!(%error, "not on the same link"),
+                Err(_) => debug!("not on the same link"),
+            }
+        }
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::LostForGood { after: RESUME_WINDOW, last: Box::new(last) });
+            }
+            let attempt = self.paths.attempt(left);
+            let trying = async {
+                let link = attempt.dial(CarrierChoice::Auto).await?;
+                attempt.attach(link).await
+            };
+            match tokio::time::timeout(left, trying).await {
+                Ok(Ok(path)) => return Ok(path),
+                Ok(Err(error)) if is_final(&error) => return Err(error),
+                Ok(Err(error)) => {
+                    debug!(%error, "no path yet");
+                    last = error;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(self.backoff.next(rand::random())).await;
+        }
+    }
+}
+
+fn dialing<'a>(paths: &mut Paths<'a>, carriers: CarrierChoice) -> Candidate<'a> {
+    let attempt = paths.attempt(Duration::ZERO);
+    Candidate::Dialing(Box::pin(async move {
+        let link = attempt.dial(carriers).await?;
+        Ok((attempt, link))
+    }))
+}
+
+impl<'a> Candidate<'a> {
+    /// The next step, or the path. Cancel-safe.
+    async fn next(&mut self) -> Result<Option<Path>, ClientError> {
+        match self {
+            Self::None => std::future::pending().await,
+            Self::Dialing(dialing) => {
+                let (attempt, link) = dialing.await?;
+                let attaching = tokio::time::timeout(MOVE_TIMEOUT, attempt.attach(link));
+                *self = Self::Attaching(Box::pin(async move {
+                    attaching.await.unwrap_or_else(|_| Err(ClientError::Lost(LinkError::Silent.into())))
+                }));
+                Ok(None)
+            }
+            Self::Attaching(attaching) => attaching.await.map(Some),
+        }
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    OptionFuture::from(time.map(tokio::time::sleep_until)).await;
+    if time.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// Whether trying again cannot help.
+fn is_final(error: &ClientError) -> bool {
+    match error {
+        ClientError::AnotherAgent | ClientError::HostKeyMismatch { .. } | ClientError::SessionOver { .. } => true,
+        ClientError::Refused { code, .. } => matches!(
+            *code,
+            RefusalCode::NO_SUCH_SESSION
+                | RefusalCode::BAD_SECRET
+                | RefusalCode::EXPIRED
+                | RefusalCode::PROTOCOL_VIOLATION
+                | RefusalCode::UNSUPPORTED
+        ),
+        _ => false,
+    }
+}
