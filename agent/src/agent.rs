@@ -14,11 +14,12 @@ use converge_proto::{
     rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, messages::Line},
 };
 use converge_transport::{
-    CloseCode, DialError, DialOptions, Link, LinkError, Role, Stream, StreamError, dial,
+    CarrierMemory, CloseCode, DialError, DialOptions, Link, LinkError, Role, Stream, StreamError, dial,
 };
 use ssh_key::PrivateKey;
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
@@ -73,7 +74,11 @@ impl Agent {
         ssh.shells = config.shells;
         Ok(Self {
             relay: config.relay,
-            options: DialOptions { insecure: config.insecure },
+            options: DialOptions {
+                insecure: config.insecure,
+                proxy: config.proxy,
+                memory: Some(Arc::new(CarrierMemory::in_process())),
+            },
             wanted: config.id,
             directory: config.agent_dir,
             host_key: config.host_key,
@@ -155,7 +160,7 @@ impl Agent {
         stop: &CancellationToken,
     ) -> Option<Result<(Link, Stream, Registered), AgentError>> {
         let connecting = async {
-            let link = dial(&self.relay, self.options, Role::Agent)
+            let link = dial(&self.relay, &self.options, Role::Agent)
                 .await
                 .map_err(|error| AgentError::Dial { error })?;
             match register(&link, &self.host_key, self.wanted.clone()).await {

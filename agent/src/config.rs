@@ -2,6 +2,7 @@
 
 use crate::authorized_keys::AuthorizedKeys;
 use converge_proto::{Id, RelayUrl};
+use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;
 use std::path::PathBuf;
 
@@ -12,6 +13,8 @@ pub struct Config {
     pub relay: RelayUrl,
     /// Accept any certificate of the relay.
     pub insecure: bool,
+    /// Which proxy WebSockets to the relay go through.
+    pub proxy: ProxyChoice,
     /// The ID to ask for; without one the relay makes one up.
     pub id: Option<Id>,
     /// The agent directory, for `$agentdir`.

@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Parser, ValueEnum};
 use converge_agent::{Agent, AgentDir, Config, authorized_keys::AuthorizedKeys, signals};
 use converge_proto::{CarrierChoice, Id, RelayUrl, version::ProtocolVersion};
+use converge_transport::ProxyChoice;
 use std::{fmt::Display, io::IsTerminal, io::Write, path::PathBuf, process::ExitCode, time::SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -140,6 +141,7 @@ fn config(arguments: &Arguments, directory: &AgentDir) -> anyhow::Result<Config>
     Ok(Config {
         relay: relay.clone().with_carriers(carriers),
         insecure: arguments.insecure,
+        proxy: ProxyChoice::default(),
         id: arguments.id.clone(),
         agent_dir: directory.path().to_owned(),
         host_key: directory.host_key(rand::random()).map_err(whole)?,

@@ -56,7 +56,7 @@ impl Target {
             Some(carriers) => relay.with_carriers(carriers),
             None => relay,
         };
-        Ok(Self { address, relay, options: DialOptions { insecure }, wait, quiet })
+        Ok(Self { address, relay, options: DialOptions { insecure, ..DialOptions::default() }, wait, quiet })
     }
 
     /// The address with its relay, for a child process that has no configuration of its own.

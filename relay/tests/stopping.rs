@@ -89,7 +89,7 @@ async fn draining_relay_refuses_what_is_new(by: By) {
     assert_eq!(refused.text.as_str(), "the relay is stopping; try again in a moment");
     // New connections get an answer at once, on both carriers.
     for url in [relay.url_by(By::Quic), relay.url_by(By::WebSocket)] {
-        let error = soon("an answer", dial(&url, DialOptions::default(), Role::Agent)).await.unwrap_err();
+        let error = soon("an answer", dial(&url, &DialOptions::default(), Role::Agent)).await.unwrap_err();
         assert!(error.to_string().contains("refused"), "{error}");
     }
     drop((late, late_link));

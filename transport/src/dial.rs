@@ -3,11 +3,15 @@
 //! With `https://` QUIC is tried first. When it fails, or says nothing for a second, WebSocket is tried as well,
 //! and whichever is ready first is the link.
 
+mod memory;
 pub mod tcp;
+
+pub use memory::CarrierMemory;
 
 use crate::{
     close::LinkError,
     link::{Carrier, Link},
+    proxy::ProxyChoice,
     quic,
     stream::Stream,
     websocket::{
@@ -19,7 +23,7 @@ use converge_certs::{Trust, TrustConfig, TrustFailure};
 use converge_proto::{Address, CarrierChoice, Id, RelayUrl, version::ProtocolVersion};
 use futures_util::future::select_ok;
 use http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest, error::ProtocolError};
 
 /// How long QUIC may say nothing before WebSocket is tried beside it.
@@ -45,17 +49,21 @@ pub enum Role<'a> {
 }
 
 /// How to dial.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DialOptions {
     /// Accept any certificate. Whoever is in between can then be the relay.
     pub insecure: bool,
+    /// Which proxy WebSockets go through. QUIC never goes through one.
+    pub proxy: ProxyChoice,
+    /// What was ready first the last time; without it QUIC always has its head start.
+    pub memory: Option<Arc<CarrierMemory>>,
 }
 
 /// Makes a link to the relay over the carriers its URL allows.
 ///
 /// # Errors
 /// [`DialError`], which says what each carrier met.
-pub async fn dial(relay: &RelayUrl, options: DialOptions, role: Role<'_>) -> Result<Link, DialError> {
+pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Result<Link, DialError> {
     let trust = match (options.insecure, relay.pin()) {
         (true, _) => Trust::Insecure,
         (false, Some(pin)) => Trust::Pin(pin.0),

@@ -16,6 +16,7 @@ pub mod close;
 pub mod copy;
 pub mod dial;
 pub mod link;
+pub mod proxy;
 pub mod quic;
 pub mod session;
 pub mod stream;
@@ -23,7 +24,11 @@ pub mod websocket;
 
 pub use close::{CloseCode, LinkError, StreamError};
 pub use copy::{Copied, LocalCopyError, copy_bidirectional, copy_local};
-pub use dial::{DialError, DialOptions, Role, dial};
+pub use dial::{CarrierMemory, DialError, DialOptions, Role, dial};
 pub use link::{Carrier, Link};
+<<<<<<< HEAD
 pub use session::{Attachment, SessionCopyError, SessionIo, SessionLink, copy_session};
+=======
+pub use proxy::ProxyChoice;
+>>>>>>> 76b8d88 (dial: options carry a proxy choice and a memory of carriers)
 pub use stream::{RecvHalf, SendHalf, Stream};

@@ -17,7 +17,7 @@ use tokio::{
 const WRONG_PIN: CertificatePin = CertificatePin([0; 32]);
 
 async fn dial_as_agent(url: &RelayUrl) -> Result<converge_transport::Link, DialError> {
-    soon("an answer", dial(url, DialOptions::default(), Role::Agent)).await
+    soon("an answer", dial(url, &DialOptions::default(), Role::Agent)).await
 }
 
 /// A port number that is ours on TCP and UDP.
@@ -216,6 +216,6 @@ async fn relay_of_another_version_is_told_apart_on_quic() {
 async fn raw_client_without_an_agent_is_told_so() {
     let address = server_that_says(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
     let id = some_id();
-    let error = dial(&url("ws", address), DialOptions::default(), Role::RawClient(&id)).await.unwrap_err();
+    let error = dial(&url("ws", address), &DialOptions::default(), Role::RawClient(&id)).await.unwrap_err();
     assert!(matches!(error, DialError::NoSuchId), "{error}");
 }

@@ -147,5 +147,5 @@ pub(super) async fn dial_relay(target: &Target, role: Role<'_>) -> Result<Link, 
 }
 
 async fn dial_url(target: &Target, relay: &RelayUrl, role: Role<'_>) -> Result<Link, ClientError> {
-    dial(relay, target.options, role).await.map_err(|error| ClientError::Dial { error })
+    dial(relay, &target.options, role).await.map_err(|error| ClientError::Dial { error })
 }

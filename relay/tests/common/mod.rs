@@ -126,7 +126,7 @@ impl TestRelay {
     }
 
     pub async fn link(&self, by: By, role: Role<'_>) -> Link {
-        soon("a link", dial(&self.url_by(by), DialOptions::default(), role)).await.unwrap()
+        soon("a link", dial(&self.url_by(by), &DialOptions::default(), role)).await.unwrap()
     }
 
     /// Tells the relay to stop, and lets it drain.

@@ -139,7 +139,7 @@ impl Ends {
             let url = url("quic", endpoint.local_addr().unwrap()).with_pin(Some(certificate.pin()));
             let accepting = async { endpoint.accept().await.unwrap().await.unwrap() };
             let (near, connection) =
-                soon("a link", async { tokio::join!(dial(&url, options, Role::Agent), accepting) }).await;
+                soon("a link", async { tokio::join!(dial(&url, &options, Role::Agent), accepting) }).await;
             let far = Link::quic(connection, None);
             return Self { wire, near: near.unwrap(), far, _endpoint: Some(endpoint) };
         }
@@ -147,10 +147,10 @@ impl Ends {
         let (url, id) = (url("ws", acceptor.address()), some_id());
         let (near, far) = soon("a link", async {
             if wire == Wire::AgentsWebSocket {
-                tokio::join!(dial(&url, options, Role::Agent), acceptor.agents_link())
+                tokio::join!(dial(&url, &options, Role::Agent), acceptor.agents_link())
             } else {
                 let accepting = async { Link::single(acceptor.clients_stream(Framing::Converge).await) };
-                tokio::join!(dial(&url, options, Role::Client(&id)), accepting)
+                tokio::join!(dial(&url, &options, Role::Client(&id)), accepting)
             }
         })
         .await;
