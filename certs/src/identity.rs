@@ -1,6 +1,7 @@
 //! A relay's certificate and private key.
 
 use crate::{TLS_VERSIONS, provider, spki_sha256};
+use aws_lc_rs::hmac;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{
     fs, io,
@@ -66,6 +67,16 @@ impl Identity {
     /// The SHA-256 of the certificate's `SubjectPublicKeyInfo`: what a pin names.
     pub fn spki_sha256(&self) -> [u8; 32] {
         self.spki_sha256
+    }
+
+    /// A secret of this identity for the purpose that `label` names: the same after every restart, and telling nothing
+    /// of the private key or of the secrets for other purposes (HMAC-SHA256,
+    /// [RFC 2104](https://www.rfc-editor.org/rfc/rfc2104), with the private key as its key).
+    pub fn derived_secret(&self, label: &str) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.secret_der());
+        let mut secret = [0; 32];
+        secret.copy_from_slice(hmac::sign(&key, label.as_bytes()).as_ref());
+        secret
     }
 
     /// The rustls configuration of the accepting end, offering these ALPN protocols.
@@ -178,6 +189,18 @@ mod tests {
         let second = Identity::self_signed(&state, &names()).unwrap();
         assert_eq!(first.spki_sha256(), second.spki_sha256());
         assert_ne!(first.spki_sha256(), [0; 32]);
+    }
+
+    #[test]
+    fn derived_secrets_are_stable_and_differ_by_label_and_identity() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let identity = Identity::self_signed(one.path(), &names()).unwrap();
+        let again = Identity::self_signed(one.path(), &names()).unwrap();
+        let other = Identity::self_signed(two.path(), &names()).unwrap();
+        assert_eq!(identity.derived_secret("a"), again.derived_secret("a"));
+        assert_ne!(identity.derived_secret("a"), identity.derived_secret("b"));
+        assert_ne!(identity.derived_secret("a"), other.derived_secret("a"));
+        assert_ne!(identity.derived_secret("a"), [0; 32]);
     }
 
     #[cfg(unix)]

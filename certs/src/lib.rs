@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod identity;
+mod issuer;
 mod trust;
 
 pub use identity::{Identity, IdentityError};

@@ -1,6 +1,6 @@
 //! How an agent or a client decides that a certificate is the relay's.
 
-use crate::{TLS_VERSIONS, provider, spki_sha256};
+use crate::{TLS_VERSIONS, issuer, provider, spki_sha256};
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -62,6 +62,18 @@ impl TrustConfig {
         Ok(config)
     }
 
+    /// The rustls configuration for a server that is not ours, such as a proxy: TLS 1.2 is allowed too.
+    ///
+    /// # Errors
+    /// When the crypto provider lacks a version, which ours does not.
+    pub fn foreign_client_config(&self) -> Result<rustls::ClientConfig, rustls::Error> {
+        Ok(rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(rustls::ALL_VERSIONS)?
+            .dangerous()
+            .with_custom_certificate_verifier(self.verifier.clone())
+            .with_no_client_auth())
+    }
+
     /// Why the last certificate was not accepted, when that is how it was.
     pub fn failure(&self) -> Option<TrustFailure> {
         self.verifier.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -72,11 +84,36 @@ impl TrustConfig {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrustFailure {
     /// Another key than the pinned one.
-    #[error("the relay's certificate has another key than the pin in its URL")]
-    WrongPin,
+    #[error("the relay's certificate has another key than the pin in its URL{}", issued_by(issuer.as_deref()))]
+    WrongPin {
+        /// Who has issued the certificate, by its own account: an organisation or a common name of at most 100
+        /// characters. A company's name here is that of a proxy which opens TLS.
+        issuer: Option<String>,
+    },
     /// No chain to a trusted root, another name, or expired.
-    #[error("the relay's certificate is not trusted: {0}")]
-    NotTrusted(String),
+    #[error("the relay's certificate is not trusted: {why}{}", issued_by(issuer.as_deref()))]
+    NotTrusted {
+        /// What is wrong with it.
+        why: String,
+        /// As above.
+        issuer: Option<String>,
+    },
+}
+
+impl TrustFailure {
+    /// What is wrong, without saying whose certificate it is.
+    pub fn why(&self) -> String {
+        match self {
+            Self::WrongPin { issuer } => {
+                format!("another key than the pinned one{}", issued_by(issuer.as_deref()))
+            }
+            Self::NotTrusted { why, issuer } => format!("{why}{}", issued_by(issuer.as_deref())),
+        }
+    }
+}
+
+fn issued_by(issuer: Option<&str>) -> String {
+    issuer.map(|name| format!(" (its issuer calls itself {name:?})")).unwrap_or_default()
 }
 
 #[derive(Debug)]
@@ -114,14 +151,20 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let issuer = || issuer::name(end_entity);
         let outcome = match &self.policy {
             Policy::Pin(pin) => match spki_sha256(end_entity) {
                 Some(seen) if bool::from(seen.ct_eq(pin)) => Ok(ServerCertVerified::assertion()),
-                _ => Err((TrustFailure::WrongPin, CertificateError::ApplicationVerificationFailure.into())),
+                _ => Err((
+                    TrustFailure::WrongPin { issuer: issuer() },
+                    CertificateError::ApplicationVerificationFailure.into(),
+                )),
             },
-            Policy::System(system) => system
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .map_err(|error| (TrustFailure::NotTrusted(in_words(&error)), error)),
+            Policy::System(system) => {
+                system.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now).map_err(
+                    |error| (TrustFailure::NotTrusted { why: in_words(&error), issuer: issuer() }, error),
+                )
+            }
             Policy::AcceptAnythingInsecure => Ok(ServerCertVerified::assertion()),
         };
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,6 +262,11 @@ mod tests {
         (true, config.failure())
     }
 
+    /// What our self-signed certificates say of themselves.
+    fn minted() -> Option<String> {
+        Some("rcgen self signed cert".to_owned())
+    }
+
     #[test]
     fn pinned_key_is_accepted_whatever_its_name() {
         assert_eq!(handshake(|identity| Trust::Pin(identity.spki_sha256())), (true, None));
@@ -226,14 +274,21 @@ mod tests {
 
     #[test]
     fn another_key_than_the_pinned_one_is_refused() {
-        assert_eq!(handshake(|_| Trust::Pin([0; 32])), (false, Some(TrustFailure::WrongPin)));
+        assert_eq!(
+            handshake(|_| Trust::Pin([0; 32])),
+            (false, Some(TrustFailure::WrongPin { issuer: minted() }))
+        );
     }
 
     #[test]
     fn self_signed_certificate_is_not_trusted_by_the_system() {
         let (succeeded, failure) = handshake(|_| Trust::System);
         assert!(!succeeded);
-        assert!(matches!(failure, Some(TrustFailure::NotTrusted(_))), "{failure:?}");
+        let Some(failure @ TrustFailure::NotTrusted { .. }) = failure else { panic!("{failure:?}") };
+        assert!(
+            failure.to_string().ends_with("(its issuer calls itself \"rcgen self signed cert\")"),
+            "{failure}"
+        );
     }
 
     #[test]

@@ -1,39 +1,48 @@
 //! Making a link to a relay's URL.
 //!
-//! With `https://` QUIC is tried first. When it fails, or says nothing for a second, WebSocket is tried as well,
-//! and whichever is ready first is the link.
+//! With `https://` QUIC begins and WebSocket follows after a head start ([`race`]); whichever is ready first is the link,
+//! and the next time WebSocket begins too where it won ([`memory`]). WebSocket may go through a proxy ([`tunnel`]), QUIC
+//! never does.
 
+mod failure;
 mod memory;
+mod race;
+mod resolve;
 pub mod tcp;
+mod tunnel;
 
+pub use failure::{DialError, Failure};
 pub use memory::CarrierMemory;
 
 use crate::{
     close::LinkError,
     link::{Carrier, Link},
-    proxy::ProxyChoice,
+    proxy::{ProxyChoice, ProxyUrl, UnusableProxy},
     quic,
     stream::Stream,
     websocket::{
-        self, Framing,
+        self, BoxedIo, Framing,
         mux::{MuxLink, Side},
     },
 };
-use converge_certs::{Trust, TrustConfig, TrustFailure};
+use converge_certs::{Trust, TrustConfig};
 use converge_proto::{Address, CarrierChoice, Id, RelayUrl, version::ProtocolVersion};
-use futures_util::future::select_ok;
-use http::{HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use failure::Cause;
+use http::{
+    HeaderValue, StatusCode,
+    header::{LOCATION, SEC_WEBSOCKET_PROTOCOL},
+};
+use memory::LocalNetwork;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest, error::ProtocolError};
 
-/// How long QUIC may say nothing before WebSocket is tried beside it.
-const QUIC_HEAD_START: Duration = Duration::from_secs(1);
 /// How long one carrier may take, from the first packet to the link.
 const CARRIER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much longer QUIC may say nothing after WebSocket has failed: what keeps TCP out rarely lets UDP in.
-const QUIC_LAST_CHANCE: Duration = Duration::from_secs(2);
-/// How many addresses of a relay's name are tried, side by side.
-const MAX_ADDRESSES: usize = 4;
+/// Dials in progress in this process; more wait for their turn. A relay that comes back after an outage is not to get
+/// the handshakes of hundreds of sessions at once from one host.
+const MAX_DIALS: usize = 8;
+static DIALS: Semaphore = Semaphore::const_new(MAX_DIALS);
 /// Where a relay says which versions it speaks, when it speaks none of ours.
 pub const VERSIONS_HEADER: &str = "converge-versions";
 
@@ -59,63 +68,84 @@ pub struct DialOptions {
     pub memory: Option<Arc<CarrierMemory>>,
 }
 
-/// Makes a link to the relay over the carriers its URL allows.
+/// Makes a link to the relay over the carriers its URL allows. At most eight dials of a process are in progress at once;
+/// more wait. Dropped, it leaves nothing behind.
 ///
 /// # Errors
 /// [`DialError`], which says what each carrier met.
 pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Result<Link, DialError> {
+    // The semaphore is never closed.
+    let _turn = DIALS.acquire().await;
     let trust = match (options.insecure, relay.pin()) {
         (true, _) => Trust::Insecure,
         (false, Some(pin)) => Trust::Pin(pin.0),
         (false, None) => Trust::System,
     };
     let trust = TrustConfig::new(trust).map_err(|error| DialError::Setup(error.to_string()))?;
-    let addresses = resolve(relay).await?;
-    let failed = |error: Failure| DialError::of(relay, vec![error], trust.failure());
+    let route = Route::of(relay, &options.proxy).await?;
+    let dialing = Dialing { relay, role, trust: &trust, route: &route };
+    let quic = limited(Carrier::Quic, dialing.quic());
+    let websocket = limited(Carrier::WebSocket, dialing.websocket());
     let carriers = match role {
         Role::RawClient(_) => CarrierChoice::WebSocket,
         Role::Agent | Role::Client(_) => relay.carriers(),
     };
-    match carriers {
-        CarrierChoice::Quic => {
-            limited(Carrier::Quic, dial_quic(relay, &addresses, &trust)).await.map_err(failed)
-        }
-        CarrierChoice::WebSocket => {
-            limited(Carrier::WebSocket, dial_websocket(relay, &addresses, &trust, role)).await.map_err(failed)
-        }
+    let link = match carriers {
+        CarrierChoice::Quic => quic.await.map_err(|failure| vec![failure]),
+        CarrierChoice::WebSocket => websocket.await.map_err(|failure| vec![failure]),
         CarrierChoice::Auto => {
-            let result = dial_either(relay, &addresses, &trust, role).await;
-            result.map_err(|errors| DialError::of(relay, errors, trust.failure()))
+            let memory = options.memory.as_ref().zip(route.network());
+            let last = memory.and_then(|(memory, network)| memory.recall(network, relay));
+            let head_start = if last == Some(Carrier::WebSocket) { Duration::ZERO } else { race::HEAD_START };
+            let raced = race::carriers(quic, websocket, head_start).await;
+            if let (Ok(link), Some((memory, network))) = (&raced, memory) {
+                remember(memory, network, relay, link.carrier());
+            }
+            raced.map_err(|(first, second)| {
+                let silent = Failure { carrier: Carrier::Quic, cause: Cause::Silent };
+                vec![first.unwrap_or(silent), second]
+            })
         }
+    };
+    link.map_err(|failures| DialError::of(relay, failures, trust.failure()))
+}
+
+/// The file, if there is one, is written beside the session that begins: it may be on a slow disk.
+fn remember(memory: &Arc<CarrierMemory>, network: LocalNetwork, relay: &RelayUrl, carrier: Carrier) {
+    if memory.note(network, relay, carrier) {
+        let (memory, relay) = (memory.clone(), relay.clone());
+        tokio::task::spawn_blocking(move || memory.keep(network, &relay, carrier));
     }
 }
 
-async fn dial_either(
-    relay: &RelayUrl,
-    addresses: &[SocketAddr],
-    trust: &TrustConfig,
-    role: Role<'_>,
-) -> Result<Link, Vec<Failure>> {
-    let quic = limited(Carrier::Quic, dial_quic(relay, addresses, trust));
-    let websocket = limited(Carrier::WebSocket, dial_websocket(relay, addresses, trust, role));
-    tokio::pin!(quic, websocket);
-    match tokio::time::timeout(QUIC_HEAD_START, &mut quic).await {
-        Ok(Ok(link)) => return Ok(link),
-        Ok(Err(failure)) => return websocket.await.map_err(|second| vec![failure, second]),
-        Err(_) => tracing::debug!("QUIC is silent; trying WebSocket beside it"),
-    }
-    tokio::select! {
-        result = &mut quic => match result {
-            Ok(link) => Ok(link),
-            Err(failure) => websocket.await.map_err(|second| vec![failure, second]),
-        },
-        result = &mut websocket => match result {
-            Ok(link) => Ok(link),
-            Err(failure) => match tokio::time::timeout(QUIC_LAST_CHANCE, quic).await {
-                Ok(result) => result.map_err(|first| vec![first, failure]),
-                Err(_) => Err(vec![Failure { carrier: Carrier::Quic, cause: Cause::Silent }, failure]),
+/// How packets get to the relay.
+enum Route<'a> {
+    /// To these addresses.
+    Direct(Vec<SocketAddr>),
+    /// WebSocket through a proxy, which knows the relay's name even if we do not.
+    Through(&'a ProxyUrl),
+    /// The environment names a proxy that cannot be used.
+    Unusable(UnusableProxy),
+}
+
+impl<'a> Route<'a> {
+    async fn of(relay: &RelayUrl, proxy: &'a ProxyChoice) -> Result<Self, DialError> {
+        match proxy.proxy_for(relay) {
+            Ok(Some(proxy)) => Ok(Self::Through(proxy)),
+            Ok(None) => match resolve::addresses(&relay.host(), relay.port()).await {
+                Ok(addresses) => Ok(Self::Direct(addresses)),
+                Err(detail) => Err(DialError::Resolve { host: relay.host(), detail }),
             },
-        },
+            Err(unusable) => Ok(Self::Unusable(unusable)),
+        }
+    }
+
+    /// The network that we are in, as far as the choice of a carrier is concerned.
+    fn network(&self) -> Option<LocalNetwork> {
+        match self {
+            Self::Direct(addresses) => addresses.first().and_then(|address| LocalNetwork::towards(*address)),
+            Self::Through(_) | Self::Unusable(_) => LocalNetwork::of_the_default_route(),
+        }
     }
 }
 
@@ -129,75 +159,75 @@ async fn limited(
     }
 }
 
-async fn resolve(relay: &RelayUrl) -> Result<Vec<SocketAddr>, DialError> {
-    let failed = |detail: String| DialError::Resolve { host: relay.host(), detail };
-    let looking_up = tokio::net::lookup_host((relay.host(), relay.port()));
-    let found = tokio::time::timeout(CARRIER_TIMEOUT, looking_up).await;
-    let found = found.map_err(|_| failed("the name server does not answer".to_owned()))?;
-    let addresses: Vec<_> = found.map_err(|error| failed(error.to_string()))?.take(MAX_ADDRESSES).collect();
-    if addresses.is_empty() {
-        return Err(failed("the name has no address".to_owned()));
+/// One dial: what both carriers need to know.
+struct Dialing<'a> {
+    relay: &'a RelayUrl,
+    role: Role<'a>,
+    trust: &'a TrustConfig,
+    route: &'a Route<'a>,
+}
+
+impl Dialing<'_> {
+    async fn quic(&self) -> Result<Link, Cause> {
+        let host = self.relay.host();
+        let resolved;
+        let addresses = match self.route {
+            Route::Direct(addresses) => addresses,
+            Route::Through(_) | Route::Unusable(_) => {
+                resolved = resolve::addresses(&host, self.relay.port()).await.map_err(Cause::Resolve)?;
+                &resolved
+            }
+        };
+        let tls = self.trust.client_config(&quic::client_alpn()).map_err(|error| Cause::other(&error))?;
+        let config = quic::client_config(tls)?;
+        let dialing = race::addresses(addresses, |address| quic_address(address, &config, &host));
+        dialing.await.map_err(Cause::most_telling)
     }
-    Ok(addresses)
+
+    async fn websocket(&self) -> Result<Link, Cause> {
+        let io: BoxedIo = match self.route {
+            Route::Direct(addresses) => Box::new(tcp::connect(addresses).await?),
+            Route::Through(proxy) => tunnel::connect(proxy, self.relay).await?,
+            Route::Unusable(unusable) => return Err(Cause::UnusableProxy(unusable.clone())),
+        };
+        let (io, exporter) = tcp::secure(self.relay, io, self.trust).await?;
+        let (path, framing) = match self.role {
+            Role::Agent => ("agent".to_owned(), Framing::Converge),
+            Role::Client(id) => (format!("{}/{id}", Address::CLIENT_PATH), Framing::Converge),
+            Role::RawClient(id) => (format!("{}/{id}", Address::CLIENT_PATH), Framing::Raw),
+        };
+        let mut request = self
+            .relay
+            .with_scheme(self.relay.websocket_scheme(), &path)
+            .into_client_request()
+            .map_err(|error| Cause::other(&error))?;
+        if framing == Framing::Converge {
+            let offered = HeaderValue::from_static(ProtocolVersion::NEWEST.subprotocol());
+            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
+        }
+        let opening = tokio_tungstenite::client_async_with_config(request, io, Some(websocket::config()));
+        let (websocket, _) = opening.await.map_err(|error| upgrade_failure(error, framing))?;
+        let (sender, receiver) = websocket::split(websocket, framing);
+        Ok(match self.role {
+            Role::Agent => Link::multiplexed(MuxLink::start(sender, receiver, Side::Dialing), exporter),
+            Role::Client(_) | Role::RawClient(_) => Link::single(Stream::websocket(sender, receiver)),
+        })
+    }
 }
 
-async fn dial_quic(relay: &RelayUrl, addresses: &[SocketAddr], trust: &TrustConfig) -> Result<Link, Cause> {
-    let tls = trust.client_config(&quic::client_alpn()).map_err(|error| Cause::Other(error.to_string()))?;
-    let config = quic::client_config(tls)?;
-    let host = relay.host();
-    let attempts = addresses.iter().map(|address| Box::pin(dial_quic_address(*address, &config, &host)));
-    select_ok(attempts).await.map(|(link, _)| link)
-}
-
-async fn dial_quic_address(
-    address: SocketAddr,
-    config: &quinn::ClientConfig,
-    host: &str,
-) -> Result<Link, Cause> {
+async fn quic_address(address: SocketAddr, config: &quinn::ClientConfig, host: &str) -> Result<Link, Cause> {
     let endpoint = quic::dialing_endpoint(address)?;
     let connecting = endpoint.connect_with(config.clone(), address, host);
-    let connection = connecting.map_err(|error| Cause::Other(error.to_string()))?.await.map_err(|error| {
+    let connection = connecting.map_err(|error| Cause::other(&error))?.await.map_err(|error| {
         if quic::is_version_mismatch(&error) {
             return Cause::Version { relay_speaks: None };
         }
         match quic::link_error(error) {
             LinkError::Silent => Cause::Silent,
-            error => Cause::Other(error.to_string()),
+            error => Cause::other(&error),
         }
     })?;
     Ok(Link::quic(connection, Some(endpoint)))
-}
-
-async fn dial_websocket(
-    relay: &RelayUrl,
-    addresses: &[SocketAddr],
-    trust: &TrustConfig,
-    role: Role<'_>,
-) -> Result<Link, Cause> {
-    let path = match role {
-        Role::Agent => "agent".to_owned(),
-        Role::Client(id) | Role::RawClient(id) => format!("{}/{id}", Address::CLIENT_PATH),
-    };
-    let (io, exporter) = tcp::connect(relay, addresses, trust).await?;
-    let mut request = relay
-        .with_scheme(relay.websocket_scheme(), &path)
-        .into_client_request()
-        .map_err(|error| Cause::Other(error.to_string()))?;
-    let framing = match role {
-        Role::RawClient(_) => Framing::Raw,
-        Role::Agent | Role::Client(_) => Framing::Converge,
-    };
-    if framing == Framing::Converge {
-        let offered = HeaderValue::from_static(ProtocolVersion::NEWEST.subprotocol());
-        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
-    }
-    let opening = tokio_tungstenite::client_async_with_config(request, io, Some(websocket::config()));
-    let (websocket, _) = opening.await.map_err(|error| upgrade_failure(error, framing))?;
-    let (sender, receiver) = websocket::split(websocket, framing);
-    Ok(match role {
-        Role::Agent => Link::multiplexed(MuxLink::start(sender, receiver, Side::Dialing), exporter),
-        Role::Client(_) | Role::RawClient(_) => Link::single(Stream::websocket(sender, receiver)),
-    })
 }
 
 fn upgrade_failure(error: tungstenite::Error, framing: Framing) -> Cause {
@@ -209,10 +239,15 @@ fn upgrade_failure(error: tungstenite::Error, framing: Framing) -> Cause {
             Cause::NoSuchId
         }
         tungstenite::Error::Http(response) => {
-            let versions =
-                response.headers().get(VERSIONS_HEADER).and_then(|versions| versions.to_str().ok());
+            let header =
+                |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+            let versions = response.headers().get(VERSIONS_HEADER).and_then(|value| value.to_str().ok());
             match versions {
                 Some(versions) => Cause::Version { relay_speaks: Some(versions.chars().take(100).collect()) },
+                None if response.status().is_redirection() => {
+                    let host = header(LOCATION).and_then(redirected_to);
+                    Cause::Redirected { status: response.status(), host }
+                }
                 None => Cause::NotARelay(response.status()),
             }
         }
@@ -221,134 +256,12 @@ fn upgrade_failure(error: tungstenite::Error, framing: Framing) -> Cause {
         }
         // Another protocol than HTTP, or an end in the middle of it.
         tungstenite::Error::Protocol(error) => Cause::Other(format!("the server is not a relay: {error}")),
-        other => Cause::Other(other.to_string()),
+        other => Cause::other(&other),
     }
 }
 
-/// One carrier's failure.
-#[derive(Debug)]
-pub struct Failure {
-    carrier: Carrier,
-    cause: Cause,
-}
-
-#[derive(Debug)]
-pub(crate) enum Cause {
-    /// No answer in time.
-    Silent,
-    /// Nobody listens there, or nobody lets us through.
-    Io(io::Error),
-    /// An HTTP server that does not speak our WebSocket.
-    NotARelay(StatusCode),
-    /// The relay knows no such ID.
-    NoSuchId,
-    /// No common protocol version.
-    Version { relay_speaks: Option<String> },
-    /// What the library said.
-    Other(String),
-}
-
-impl From<io::Error> for Cause {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.carrier)?;
-        match &self.cause {
-            Cause::Silent => f.write_str("no answer"),
-            Cause::Io(error) => write!(f, "{error}"),
-            Cause::NotARelay(StatusCode::SWITCHING_PROTOCOLS) => {
-                f.write_str("the server opens WebSockets but does not speak Converge")
-            }
-            Cause::NotARelay(status) => write!(f, "the server answers {status} and is not a relay"),
-            Cause::NoSuchId => f.write_str("the relay has no agent with this ID"),
-            Cause::Version { relay_speaks: Some(theirs) } => {
-                write!(f, "the relay speaks {theirs}, this program {}", ProtocolVersion::list())
-            }
-            Cause::Version { relay_speaks: None } => {
-                write!(f, "the relay speaks none of this program's versions ({})", ProtocolVersion::list())
-            }
-            Cause::Other(detail) => f.write_str(detail),
-        }
-    }
-}
-
-/// Why there is no link.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// The relay's name leads nowhere.
-    #[error("cannot resolve {host}: {detail}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        detail: String,
-    },
-    /// The relay's certificate was not accepted.
-    #[error("{failure}")]
-    NotTrusted {
-        /// Why.
-        failure: TrustFailure,
-    },
-    /// Both sides are there and have no protocol version in common.
-    #[error("{}", join(failures))]
-    Version {
-        /// What each carrier met.
-        failures: Vec<Failure>,
-    },
-    /// A raw client's relay knows no such ID.
-    #[error("the relay has no agent with this ID")]
-    NoSuchId,
-    /// No carrier got through.
-    #[error("cannot reach {authority}: {}", join(failures))]
-    Unreachable {
-        /// The relay's host and port.
-        authority: String,
-        /// What each carrier met.
-        failures: Vec<Failure>,
-    },
-    /// This side could not even begin.
-    #[error("cannot prepare TLS: {0}")]
-    Setup(String),
-}
-
-impl DialError {
-    fn of(relay: &RelayUrl, failures: Vec<Failure>, trust: Option<TrustFailure>) -> Self {
-        if let Some(failure) = trust {
-            return Self::NotTrusted { failure };
-        }
-        if failures.iter().any(|failure| matches!(failure.cause, Cause::NoSuchId)) {
-            return Self::NoSuchId;
-        }
-        if failures.iter().any(|failure| matches!(failure.cause, Cause::Version { .. })) {
-            return Self::Version { failures };
-        }
-        Self::Unreachable { authority: format!("{}:{}", relay.host(), relay.port()), failures }
-    }
-
-    /// What the person can do about it.
-    pub fn advice(&self) -> &'static str {
-        match self {
-            Self::Resolve { .. } => "check the relay's URL and this machine's name server",
-            Self::NotTrusted { failure: TrustFailure::WrongPin } => {
-                "copy the relay's URL again from where it was started; if it has not changed, somebody is in between"
-            }
-            Self::NotTrusted { failure: TrustFailure::NotTrusted(_) } => {
-                "use the URL that the relay prints at its start: it carries the pin of a self-signed certificate"
-            }
-            Self::NoSuchId => "check the ID, and whether the job still runs",
-            Self::Version { .. } => "upgrade the older of the two",
-            Self::Unreachable { .. } => {
-                "check that the relay runs there and that the network lets it through"
-            }
-            Self::Setup(_) => "this is a bug; please report it",
-        }
-    }
-}
-
-fn join(failures: &[Failure]) -> String {
-    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+/// The host of a `Location`, which has one unless it is relative.
+fn redirected_to(location: &str) -> Option<String> {
+    let url = url::Url::parse(location).ok()?;
+    url.host_str().map(|host| host.chars().take(100).collect())
 }

@@ -25,6 +25,12 @@ const MAX_FILE_BYTES: u64 = 32 * 1024;
 pub(super) struct LocalNetwork(IpNet);
 
 impl LocalNetwork {
+    /// The network from which packets to anywhere would leave: for a relay whose address only a proxy knows.
+    pub(super) fn of_the_default_route() -> Option<Self> {
+        // An address that nobody has (RFC 5737), so it is nobody's neighbour.
+        Self::towards((Ipv4Addr::new(192, 0, 2, 1), 9).into())
+    }
+
     /// The network from which packets to `remote` would leave. Sends none.
     pub(super) fn towards(remote: SocketAddr) -> Option<Self> {
         let any: SocketAddr = match remote {

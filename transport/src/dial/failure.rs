@@ -1,0 +1,279 @@
+//! What dialing can fail by, in words.
+
+use crate::{
+    link::Carrier,
+    proxy::{ProxyUrl, UnusableProxy},
+};
+use converge_certs::TrustFailure;
+use converge_proto::{RelayUrl, version::ProtocolVersion};
+use http::StatusCode;
+use std::{fmt, io};
+
+/// One carrier's failure.
+#[derive(Debug)]
+pub struct Failure {
+    pub(super) carrier: Carrier,
+    pub(super) cause: Cause,
+}
+
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// No answer in time.
+    Silent,
+    /// The name leads nowhere: what the resolver said.
+    Resolve(String),
+    /// Nobody listens there, or nobody lets us through.
+    Io(io::Error),
+    /// A proxy is in the way: named without its password.
+    Proxy { proxy: String, problem: ProxyProblem },
+    /// The environment names a proxy that makes no sense.
+    UnusableProxy(UnusableProxy),
+    /// An HTTP server that does not speak our WebSocket.
+    NotARelay(StatusCode),
+    /// An HTTP server that would have us go elsewhere, and to which host.
+    Redirected { status: StatusCode, host: Option<String> },
+    /// The relay knows no such ID.
+    NoSuchId,
+    /// No common protocol version.
+    Version { relay_speaks: Option<String> },
+    /// What the library said.
+    Other(String),
+}
+
+/// What a proxy does instead of letting us through.
+#[derive(Debug)]
+pub(crate) enum ProxyProblem {
+    /// Its name leads nowhere.
+    Resolve(String),
+    /// It cannot be reached.
+    Unreachable(io::Error),
+    /// It says nothing in time.
+    Silent,
+    /// Its own certificate is not trusted, or its TLS fails otherwise.
+    Tls(String),
+    /// It wants a user name and password, and the URL has none.
+    WantsPassword,
+    /// It does not take those in the URL.
+    RefusesPassword,
+    /// It wants a login of kinds that we cannot do.
+    OtherLogin(String),
+    /// It says no: an HTTP status, or SOCKS's own words.
+    Refuses(String),
+    /// It is no proxy of this kind.
+    NotAProxy(String),
+}
+
+impl Cause {
+    pub(super) fn proxy(proxy: &ProxyUrl, problem: ProxyProblem) -> Self {
+        Self::Proxy { proxy: proxy.to_string(), problem }
+    }
+
+    pub(super) fn other(error: &impl ToString) -> Self {
+        Self::Other(error.to_string())
+    }
+
+    /// Of the failures of several addresses the one that says most: somebody has answered, or at least the network has.
+    pub(super) fn most_telling(causes: Vec<Self>) -> Self {
+        let rank = |cause: &Self| match cause {
+            Self::Silent => 0,
+            Self::Io(_) => 1,
+            _ => 2,
+        };
+        causes.into_iter().rev().max_by_key(rank).unwrap_or(Self::Silent)
+    }
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => f.write_str("no answer"),
+            Self::Resolve(detail) => write!(f, "the name cannot be resolved here: {detail}"),
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Proxy { proxy, problem } => write!(f, "the proxy {proxy} {problem}"),
+            Self::UnusableProxy(error) => write!(f, "{error}"),
+            Self::NotARelay(StatusCode::SWITCHING_PROTOCOLS) => {
+                f.write_str("the server opens WebSockets but does not speak Converge")
+            }
+            Self::NotARelay(status) => write!(f, "the server answers {status} and is not a relay"),
+            Self::Redirected { status, host: Some(host) } => {
+                write!(f, "the server answers {status} and sends us to {host} instead of opening a WebSocket")
+            }
+            Self::Redirected { status, host: None } => {
+                write!(f, "the server answers {status} and sends us elsewhere instead of opening a WebSocket")
+            }
+            Self::NoSuchId => f.write_str("the relay has no agent with this ID"),
+            Self::Version { relay_speaks: Some(theirs) } => {
+                write!(f, "the relay speaks {theirs}, this program {}", ProtocolVersion::list())
+            }
+            Self::Version { relay_speaks: None } => {
+                write!(f, "the relay speaks none of this program's versions ({})", ProtocolVersion::list())
+            }
+            Self::Other(detail) => f.write_str(detail),
+        }
+    }
+}
+
+impl fmt::Display for ProxyProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolve(detail) => write!(f, "has a name that cannot be resolved: {detail}"),
+            Self::Unreachable(error) => write!(f, "cannot be reached: {error}"),
+            Self::Silent => f.write_str("does not answer"),
+            Self::Tls(detail) => write!(f, "does not speak TLS that can be trusted: {detail}"),
+            Self::WantsPassword => f.write_str("wants a user name and password"),
+            Self::RefusesPassword => f.write_str("refuses the user name and password"),
+            Self::OtherLogin(kinds) => write!(f, "wants a login of a kind that is not supported ({kinds})"),
+            Self::Refuses(answer) => write!(f, "does not connect us to the relay: {answer}"),
+            Self::NotAProxy(detail) => write!(f, "does not answer like a proxy of this kind: {detail}"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.carrier, self.cause)
+    }
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The relay's name leads nowhere.
+    #[error("cannot resolve {host}: {detail}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        detail: String,
+    },
+    /// The relay's certificate was not accepted.
+    #[error("{failure}")]
+    NotTrusted {
+        /// Why.
+        failure: TrustFailure,
+    },
+    /// Both sides are there and have no protocol version in common.
+    #[error("{}", join(failures))]
+    Version {
+        /// What each carrier met.
+        failures: Vec<Failure>,
+    },
+    /// A raw client's relay knows no such ID.
+    #[error("the relay has no agent with this ID")]
+    NoSuchId,
+    /// No carrier got through.
+    #[error("cannot reach {authority}: {}", join(failures))]
+    Unreachable {
+        /// The relay's host and port.
+        authority: String,
+        /// What each carrier met.
+        failures: Vec<Failure>,
+    },
+    /// This side could not even begin.
+    #[error("cannot prepare TLS: {0}")]
+    Setup(String),
+}
+
+impl DialError {
+    pub(super) fn of(relay: &RelayUrl, failures: Vec<Failure>, trust: Option<TrustFailure>) -> Self {
+        if let Some(failure) = trust {
+            return Self::NotTrusted { failure };
+        }
+        if failures.iter().any(|failure| matches!(failure.cause, Cause::NoSuchId)) {
+            return Self::NoSuchId;
+        }
+        if failures.iter().any(|failure| matches!(failure.cause, Cause::Version { .. })) {
+            return Self::Version { failures };
+        }
+        Self::Unreachable { authority: format!("{}:{}", relay.host(), relay.port()), failures }
+    }
+
+    /// What the person can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "check the relay's URL and this machine's name server",
+            Self::NotTrusted { failure: TrustFailure::WrongPin { .. } } => {
+                "copy the relay's URL again from where it was started; if it has not changed, somebody is in between, \
+                 such as a proxy that opens TLS or a network that wants a login first"
+            }
+            Self::NotTrusted { failure: TrustFailure::NotTrusted { .. } } => {
+                "use the URL that the relay prints at its start: it carries the pin of a self-signed certificate; if \
+                 the issuer is not the relay's, somebody is in between, such as a proxy that opens TLS"
+            }
+            Self::NoSuchId => "check the ID, and whether the job still runs",
+            Self::Version { .. } => "upgrade the older of the two",
+            Self::Unreachable { failures, .. } => {
+                let advice = failures.iter().find_map(|failure| failure.cause.advice());
+                advice.unwrap_or("check that the relay runs there and that the network lets it through")
+            }
+            Self::Setup(_) => "this is a bug; please report it",
+        }
+    }
+
+    /// Whether dialing again can go better without anybody changing anything: not when it is about trust, versions or
+    /// what was configured.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Resolve { .. } | Self::NoSuchId => true,
+            Self::NotTrusted { .. } | Self::Version { .. } | Self::Setup(_) => false,
+            Self::Unreachable { failures, .. } => failures.iter().all(|failure| failure.cause.may_pass()),
+        }
+    }
+}
+
+impl Cause {
+    /// What to do about this one in particular.
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Proxy { problem, .. } => Some(match problem {
+                ProxyProblem::WantsPassword | ProxyProblem::RefusesPassword => {
+                    "put them in the proxy's URL: http://USER:PASSWORD@HOST:PORT, with / ? # and @ in them as %2F %3F \
+                     %23 %40"
+                }
+                ProxyProblem::OtherLogin(_) => {
+                    "run a local proxy that can do this login, and name that one with --proxy"
+                }
+                ProxyProblem::Refuses(_) => {
+                    "ask who runs the proxy to let it through to the relay, or try without it: --proxy none"
+                }
+                ProxyProblem::Resolve(_)
+                | ProxyProblem::Unreachable(_)
+                | ProxyProblem::Silent
+                | ProxyProblem::Tls(_)
+                | ProxyProblem::NotAProxy(_) => {
+                    "check --proxy or HTTPS_PROXY and its kin, or try without a proxy: --proxy none"
+                }
+            }),
+            Self::UnusableProxy(_) => {
+                Some("mend it, name another proxy with --proxy, or none with --proxy none")
+            }
+            Self::Redirected { .. } | Self::NotARelay(StatusCode::OK) => Some(
+                "check the relay's URL; if it is right, open any page in a browser: this network may want a login first",
+            ),
+            _ => None,
+        }
+    }
+
+    fn may_pass(&self) -> bool {
+        !matches!(
+            self,
+            Self::UnusableProxy(_)
+                | Self::Proxy {
+                    problem: ProxyProblem::WantsPassword
+                        | ProxyProblem::RefusesPassword
+                        | ProxyProblem::OtherLogin(_),
+                    ..
+                }
+        )
+    }
+}
+
+fn join(failures: &[Failure]) -> String {
+    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

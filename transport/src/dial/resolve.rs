@@ -1,0 +1,19 @@
+//! From a host's name to its addresses.
+
+use super::{CARRIER_TIMEOUT, race};
+use std::net::SocketAddr;
+
+/// How many addresses of a name are tried.
+const MAX_ADDRESSES: usize = 4;
+
+/// The addresses of a name, or the address that it is, in the order in which they are to be tried: never none.
+///
+/// # Errors
+/// What the resolver said, in words.
+pub(super) async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let looking_up = tokio::net::lookup_host((host, port));
+    let found = tokio::time::timeout(CARRIER_TIMEOUT, looking_up).await;
+    let found = found.map_err(|_| "the name server does not answer".to_owned())?;
+    let addresses = race::interleaved(found.map_err(|error| error.to_string())?, MAX_ADDRESSES);
+    if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
+}
