@@ -93,6 +93,9 @@ pub enum LinkError {
     /// The peer has not been heard for too long.
     #[error("the other side has gone silent")]
     Silent,
+    /// The peer has lost all memory of the link: it was started again (QUIC's stateless reset).
+    #[error("the other side was restarted and knows this link no more")]
+    Restarted,
     /// The carrier failed in its own way.
     #[error("{0}")]
     Broken(String),

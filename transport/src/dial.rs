@@ -20,6 +20,7 @@ use crate::{
     proxy::{ProxyChoice, ProxyUrl, UnusableProxy},
     quic,
     stream::Stream,
+    traffic::Counted,
     websocket::{
         self, BoxedIo, Framing,
         mux::{MuxLink, Side},
@@ -205,6 +206,7 @@ impl Dialing<'_> {
             let offered = HeaderValue::from_static(ProtocolVersion::NEWEST.subprotocol());
             request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
         }
+        let io = Counted::new(io);
         let opening = tokio_tungstenite::client_async_with_config(request, io, Some(websocket::config()));
         let (websocket, _) = opening.await.map_err(|error| upgrade_failure(error, framing))?;
         let (sender, receiver) = websocket::split(websocket, framing);
@@ -239,13 +241,11 @@ fn upgrade_failure(error: tungstenite::Error, framing: Framing) -> Cause {
             Cause::NoSuchId
         }
         tungstenite::Error::Http(response) => {
-            let header =
-                |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-            let versions = response.headers().get(VERSIONS_HEADER).and_then(|value| value.to_str().ok());
-            match versions {
+            let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+            match header(VERSIONS_HEADER) {
                 Some(versions) => Cause::Version { relay_speaks: Some(versions.chars().take(100).collect()) },
                 None if response.status().is_redirection() => {
-                    let host = header(LOCATION).and_then(redirected_to);
+                    let host = header(LOCATION.as_str()).and_then(redirected_to);
                     Cause::Redirected { status: response.status(), host }
                 }
                 None => Cause::NotARelay(response.status()),

@@ -16,19 +16,20 @@ pub mod close;
 pub mod copy;
 pub mod dial;
 pub mod link;
+pub mod network_change;
 pub mod proxy;
 pub mod quic;
 pub mod session;
 pub mod stream;
+pub mod traffic;
 pub mod websocket;
 
 pub use close::{CloseCode, LinkError, StreamError};
 pub use copy::{Copied, LocalCopyError, copy_bidirectional, copy_local};
 pub use dial::{CarrierMemory, DialError, DialOptions, Role, dial};
 pub use link::{Carrier, Link};
-<<<<<<< HEAD
+pub use network_change::NetworkChanges;
+pub use proxy::{InvalidProxyUrl, ProxyChoice, ProxyUrl};
 pub use session::{Attachment, SessionCopyError, SessionIo, SessionLink, copy_session};
-=======
-pub use proxy::ProxyChoice;
->>>>>>> 76b8d88 (dial: options carry a proxy choice and a memory of carriers)
 pub use stream::{RecvHalf, SendHalf, Stream};
+pub use traffic::Traffic;

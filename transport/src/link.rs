@@ -4,11 +4,12 @@ use crate::{
     close::{CloseCode, LinkError},
     quic,
     stream::Stream,
+    traffic::{Counters, Traffic},
     websocket::mux::MuxLink,
 };
 use converge_proto::rendezvous::handshake::ChannelBinding;
 use std::{
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -53,7 +54,7 @@ enum Kind {
     /// An agent's: many streams over one WebSocket.
     Multiplexed(MuxLink),
     /// A client's: the WebSocket is the one stream.
-    Single(Arc<Mutex<Option<Stream>>>),
+    Single { stream: Arc<Mutex<Option<Stream>>>, counters: Counters },
 }
 
 impl Link {
@@ -70,14 +71,16 @@ impl Link {
 
     /// A WebSocket that is one stream, which [`open_stream`](Self::open_stream) gives out once.
     pub fn single(stream: Stream) -> Self {
-        Self { kind: Kind::Single(Arc::new(Mutex::new(Some(stream)))), exporter: None }
+        let counters = stream.counters();
+        let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), counters };
+        Self { kind, exporter: None }
     }
 
     /// What the link runs on.
     pub fn carrier(&self) -> Carrier {
         match &self.kind {
             Kind::Quic { .. } => Carrier::Quic,
-            Kind::Multiplexed(_) | Kind::Single(_) => Carrier::WebSocket,
+            Kind::Multiplexed(_) | Kind::Single { .. } => Carrier::WebSocket,
         }
     }
 
@@ -107,7 +110,7 @@ impl Link {
                 Ok(Stream::quic(send, recv))
             }
             Kind::Multiplexed(link) => link.open_stream().await.map(Stream::multiplexed),
-            Kind::Single(stream) => {
+            Kind::Single { stream, .. } => {
                 let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
                 stream.ok_or_else(|| LinkError::Broken("this WebSocket carries one stream only".to_owned()))
             }
@@ -125,7 +128,7 @@ impl Link {
                 Ok(Stream::quic(send, recv))
             }
             Kind::Multiplexed(link) => link.accept_stream().await.map(Stream::multiplexed),
-            Kind::Single(_) => std::future::pending().await,
+            Kind::Single { .. } => std::future::pending().await,
         }
     }
 
@@ -134,7 +137,7 @@ impl Link {
         match &self.kind {
             Kind::Quic { connection, .. } => connection.close(code.0.into(), reason.as_bytes()),
             Kind::Multiplexed(link) => link.close(code, reason),
-            Kind::Single(stream) => drop(stream.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            Kind::Single { stream, .. } => drop(stream.lock().unwrap_or_else(PoisonError::into_inner).take()),
         }
     }
 
@@ -143,7 +146,32 @@ impl Link {
         match &self.kind {
             Kind::Quic { connection, .. } => quic::link_error(connection.closed().await),
             Kind::Multiplexed(link) => link.closed().await,
-            Kind::Single(_) => std::future::pending().await,
+            Kind::Single { .. } => std::future::pending().await,
+        }
+    }
+
+    /// What has gone out and come in so far.
+    pub fn traffic(&self) -> Traffic {
+        match &self.kind {
+            Kind::Quic { connection, .. } => {
+                let stats = connection.stats();
+                Traffic { sent: stats.udp_tx.bytes, received: stats.udp_rx.bytes }
+            }
+            Kind::Multiplexed(link) => link.traffic(),
+            Kind::Single { counters, .. } => counters.read(),
+        }
+    }
+
+    /// Gives a QUIC link that was dialed from here a new UDP socket, and tells the peer at once from where it speaks now
+    /// (RFC 9000 section 9). To be called after a [change of the network](crate::NetworkChanges): the old socket may be
+    /// bound to an address that is gone. Nothing on any other link.
+    ///
+    /// # Errors
+    /// When there is no new socket; the link goes on with the old one.
+    pub fn rebind(&self) -> io::Result<()> {
+        match &self.kind {
+            Kind::Quic { endpoint: Some(endpoint), .. } => endpoint.rebind(quic::socket_like(endpoint)?),
+            Kind::Quic { endpoint: None, .. } | Kind::Multiplexed(_) | Kind::Single { .. } => Ok(()),
         }
     }
 
@@ -164,7 +192,7 @@ impl Link {
             match &self.kind {
                 Kind::Quic { endpoint: Some(endpoint), .. } => endpoint.wait_idle().await,
                 Kind::Multiplexed(link) => link.ended().await,
-                Kind::Quic { endpoint: None, .. } | Kind::Single(_) => {}
+                Kind::Quic { endpoint: None, .. } | Kind::Single { .. } => {}
             }
         };
         let _ = tokio::time::timeout(FINISH_TIMEOUT, told).await;

@@ -1,6 +1,7 @@
 //! Links over QUIC (RFC 9000), with quinn.
 
 use crate::close::{CloseCode, LinkError, StreamError};
+use aws_lc_rs::hmac;
 use converge_certs::Identity;
 use converge_proto::{
     rendezvous::{RefusalCode, handshake::EXPORTER_LABEL, messages::Line},
@@ -11,7 +12,13 @@ use quinn::{
     TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use quinn_proto::HashedConnectionIdGenerator;
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How often an idle link says that it is alive: below the shortest common idle cut of NATs (30 s for UDP).
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -35,6 +42,10 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Handshakes in progress, and the bytes they may have waiting, in all.
 const MAX_INCOMING: usize = 4096;
 const INCOMING_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Resets at most once in this time. After a restart there is one to send to every peer, and each is smaller than what it
+/// answers.
+const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
 
 fn transport_config(max_streams: u32) -> Arc<TransportConfig> {
     let mut mtu = MtuDiscoveryConfig::default();
@@ -73,13 +84,12 @@ pub fn listen(address: SocketAddr, identity: &Identity) -> io::Result<Endpoint> 
         .transport_config(transport_config(MAX_STREAMS_TO_RELAY))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
-    endpoint(address, Some(config))
+    endpoint(address, endpoint_config(identity), Some(config))
 }
 
 /// An endpoint that only dials, of the family of `remote`.
 pub(crate) fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
-    let any = if remote.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-    endpoint(any.parse().map_err(io::Error::other)?, None)
+    endpoint(any_address(remote), EndpointConfig::default(), None)
 }
 
 /// The configuration of the dialing end.
@@ -95,7 +105,41 @@ pub(crate) fn client_alpn() -> Vec<&'static [u8]> {
     alpn()
 }
 
-fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+/// Keys that are the same after a restart, so that packets of links from before it are answered by a stateless reset that
+/// the peer believes (RFC 9000 section 10.3), and it need not wait for its idle timeout. The generator's key is part of
+/// it: what does not look like one of its connection IDs gets no answer at all.
+fn endpoint_config(identity: &Identity) -> EndpointConfig {
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &identity.derived_secret("quic stateless reset"));
+    let [a, b, c, d, e, f, g, h, ..] = identity.derived_secret("quic connection id");
+    let connection_id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    config
+        .min_reset_interval(MIN_RESET_INTERVAL)
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id_key)));
+    config
+}
+
+fn endpoint(
+    address: SocketAddr,
+    config: EndpointConfig,
+    server: Option<quinn::ServerConfig>,
+) -> io::Result<Endpoint> {
+    Endpoint::new(config, server, socket(address)?, Arc::new(TokioRuntime))
+}
+
+/// A new socket for an endpoint that has dialed.
+pub(crate) fn socket_like(endpoint: &Endpoint) -> io::Result<UdpSocket> {
+    socket(any_address(endpoint.local_addr()?))
+}
+
+fn any_address(like: SocketAddr) -> SocketAddr {
+    match like {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
     if address.is_ipv6() {
@@ -106,7 +150,7 @@ fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Res
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     socket.bind(&address.into())?;
-    Endpoint::new(EndpointConfig::default(), server, socket.into(), Arc::new(TokioRuntime))
+    Ok(socket.into())
 }
 
 /// 32 bytes that only the two ends of this connection know.
@@ -124,6 +168,7 @@ pub(crate) fn link_error(error: ConnectionError) -> LinkError {
         },
         ConnectionError::LocallyClosed => LinkError::ClosedHere,
         ConnectionError::TimedOut => LinkError::Silent,
+        ConnectionError::Reset => LinkError::Restarted,
         other => LinkError::Broken(other.to_string()),
     }
 }

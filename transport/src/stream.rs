@@ -8,6 +8,7 @@ use crate::{
     chunk::MAX_CHUNK_BYTES,
     close::{CloseCode, StreamError},
     quic,
+    traffic::Counters,
     websocket::{self, mux::stream as mux_stream},
 };
 use bytes::{Bytes, BytesMut};
@@ -49,6 +50,15 @@ impl Stream {
         Self {
             recv: RecvHalf::new(RecvCarrier::WebSocket(receiver)),
             send: SendHalf(SendCarrier::WebSocket(sender)),
+        }
+    }
+
+    /// The counters of the WebSocket that this stream is.
+    pub(crate) fn counters(&self) -> Counters {
+        match &self.send.0 {
+            SendCarrier::WebSocket(sender) => sender.counters(),
+            // A part of a link, which counts for itself.
+            SendCarrier::Quic(_) | SendCarrier::Multiplexed(_) => Counters::default(),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod mux;
 use crate::{
     chunk::{MAX_CHUNK_BYTES, put_some},
     close::{CloseCode, LinkError, StreamError},
+    traffic::{Counted, Counters},
 };
 use bytes::{Bytes, BytesMut};
 use converge_proto::rendezvous::messages::Line;
@@ -47,7 +48,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
 /// A connection of any kind.
 pub type BoxedIo = Box<dyn Io>;
-type WebSocket = WebSocketStream<BoxedIo>;
+type WebSocket = WebSocketStream<Counted>;
 
 /// What the binary messages are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +70,12 @@ pub(crate) fn config() -> WebSocketConfig {
 
 /// The accepting end, after the opening handshake has been answered.
 pub async fn accepted(io: BoxedIo, framing: Framing) -> (Sender, Receiver) {
-    split(WebSocketStream::from_raw_socket(io, Role::Server, Some(config())).await, framing)
+    split(WebSocketStream::from_raw_socket(Counted::new(io), Role::Server, Some(config())).await, framing)
 }
 
 /// Both directions of an open WebSocket.
 pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver) {
+    let counters = websocket.get_ref().counters();
     let (sink, stream) = websocket.split();
     let mut ping_timer = tokio::time::interval(PING_INTERVAL);
     ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -85,6 +87,7 @@ pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver
         ping_timer,
         finished: false,
         parting: Parting::default(),
+        counters,
     };
     let receiver = Receiver { stream, framing, rest: Bytes::new(), ended: false, closed_as: None };
     (sender, receiver)
@@ -99,6 +102,7 @@ pub struct Sender {
     ping_timer: Interval,
     finished: bool,
     parting: Parting,
+    counters: Counters,
 }
 
 /// What [`AsyncWrite::poll_shutdown`] will say; shared with whoever decides to close.
@@ -131,6 +135,11 @@ impl fmt::Debug for Sender {
 }
 
 impl Sender {
+    /// The counters of the WebSocket, in both directions.
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters.clone()
+    }
+
     /// Sends bytes as messages; small ones may be kept back until [`flush`](Self::flush).
     pub(crate) async fn write_chunk(&mut self, mut chunk: Bytes) -> Result<(), StreamError> {
         while !chunk.is_empty() {

@@ -8,6 +8,7 @@ pub(crate) mod stream;
 use crate::{
     chunk::MAX_CHUNK_BYTES,
     close::{CloseCode, LinkError},
+    traffic::{Counters, Traffic},
     websocket::{Parting, Receiver, Sender},
 };
 use std::{
@@ -55,6 +56,7 @@ pub struct MuxLink {
     ended: watch::Receiver<Option<LinkError>>,
     close: Arc<watch::Sender<bool>>,
     parting: Parting,
+    counters: Counters,
 }
 
 impl fmt::Debug for MuxLink {
@@ -76,7 +78,7 @@ impl MuxLink {
             .set_max_connection_receive_window(Some(MAX_STREAMS * FIRST_WINDOW_BYTES + WINDOW_GROWTH_BYTES));
         config.set_split_send_size(MAX_CHUNK_BYTES);
 
-        let parting = sender.parting.clone();
+        let (parting, counters) = (sender.parting.clone(), sender.counters());
         let receiver = SharedReceiver(Arc::new(StdMutex::new(receiver)));
         let connection = Connection::new(tokio::io::join(receiver.clone(), sender).compat(), config, mode);
         let (open, open_requests) = mpsc::channel(16);
@@ -92,7 +94,14 @@ impl MuxLink {
             ended: ended_sender,
         };
         tokio::spawn(driver.run(close_requested));
-        Self { open, accepted: Arc::new(Mutex::new(accepted)), ended, close: Arc::new(close), parting }
+        Self {
+            open,
+            accepted: Arc::new(Mutex::new(accepted)),
+            ended,
+            close: Arc::new(close),
+            parting,
+            counters,
+        }
     }
 
     pub(crate) async fn open_stream(&self) -> Result<(MuxRecv, MuxSend), LinkError> {
@@ -111,6 +120,10 @@ impl MuxLink {
             Some(stream) => Ok(stream),
             None => Err(self.closed().await),
         }
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.counters.read()
     }
 
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
