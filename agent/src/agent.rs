@@ -3,42 +3,41 @@
 use crate::{
     announce::Announcement,
     config::Config,
-    registration::{RegistrationError, register},
+    registration::RegistrationError,
+    relay_link::{Dialer, RelayEvent, RelayLink},
     sessions::Sessions,
     ssh::{SshConfigError, SshServer, SshServerConfig},
 };
 use converge_proto::{
-    Backoff, CarrierChoice, FrameType, HostKey, Id, Keepalive, RelayUrl,
-    frame::FrameError,
-    keepalive::KeepaliveAction,
-    rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, messages::Line},
+    Backoff, CarrierChoice, HostKey, Id, RelayUrl,
+    rendezvous::{Goaway, Registered},
 };
 use converge_transport::{
-    CarrierMemory, CloseCode, DialError, DialOptions, Link, LinkError, Role, Stream, StreamError, dial,
+    Carrier, CarrierMemory, CloseCode, DialError, DialOptions, Link, LinkError, NetworkChanges, StreamError,
 };
-use ssh_key::PrivateKey;
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::sync::watch;
+use futures_util::future::BoxFuture;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// A frame on the control stream must have been sent by then; a relay that does not read is gone.
-const CONTROL_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a link with sessions is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A link that lasted so long was a good one, and the next trouble is a new one.
+const GOOD_LINK: Duration = Duration::from_secs(1);
+/// On WebSocket, QUIC is tried again after this long, and twice as long after each failure.
+const FIRST_UPGRADE: Duration = Duration::from_secs(30);
+/// The longest pause between two tries.
+const LAST_UPGRADE: Duration = Duration::from_mins(5);
 
 /// An agent that has not dialed yet.
 pub struct Agent {
-    relay: RelayUrl,
-    options: DialOptions,
-    wanted: Option<Id>,
+    dialer: Dialer,
     directory: PathBuf,
-    host_key: PrivateKey,
     public_key: HostKey,
     sessions: Sessions,
     announcements: watch::Sender<Option<Announcement>>,
+    network: Option<NetworkChanges>,
 }
 
 /// Why an agent cannot start, or cannot go on.
@@ -72,19 +71,20 @@ impl Agent {
         let mut ssh =
             SshServerConfig::new(config.host_key.clone(), config.authorized_keys, config.working_dir);
         ssh.shells = config.shells;
+        let options = DialOptions {
+            insecure: config.insecure,
+            proxy: config.proxy,
+            memory: Some(Arc::new(CarrierMemory::in_process())),
+        };
+        let dialer =
+            Dialer { relay: config.relay, options, host_key: config.host_key, wanted: config.id };
         Ok(Self {
-            relay: config.relay,
-            options: DialOptions {
-                insecure: config.insecure,
-                proxy: config.proxy,
-                memory: Some(Arc::new(CarrierMemory::in_process())),
-            },
-            wanted: config.id,
+            dialer,
             directory: config.agent_dir,
-            host_key: config.host_key,
             public_key,
             sessions: Sessions::new(SshServer::new(ssh)?),
             announcements: watch::Sender::new(None),
+            network: None,
         })
     }
 
@@ -98,29 +98,52 @@ impl Agent {
     /// # Errors
     /// [`AgentError`] when the very first connection fails in a way that trying again would not mend.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), AgentError> {
+        self.network = match NetworkChanges::new() {
+            Ok(network) => Some(network),
+            Err(error) => {
+                debug!(%error, "changes of the network are noticed late");
+                None
+            }
+        };
+        info!(relay = %self.dialer.relay, "dialing the relay");
         let mut backoff = Backoff::new();
-        let mut last_trouble = String::new();
-        info!(relay = %self.relay, "dialing the relay");
-        while !stop.is_cancelled() {
-            let trouble = match self.connect(&stop).await {
-                None => break,
-                Some(Ok((link, control, registered))) => {
-                    last_trouble.clear();
-                    let begun = Instant::now();
-                    let end = self.serve(link, control, registered, &stop).await;
-                    if stop.is_cancelled() {
-                        break;
-                    }
-                    warn!(reason = %end.error, "the link to the relay is lost; dialing again");
-                    // A relay that takes links only to drop them must not be dialed as fast as it does so.
-                    if begun.elapsed() > Backoff::LONGEST {
-                        backoff = Backoff::new();
-                    }
-                    if wait(end.retry_after.max(backoff.next(rand::random())), &stop).await {
-                        break;
-                    }
-                    continue;
+        while let Some(mut link) = self.connect(&mut backoff, &stop).await? {
+            let begun = Instant::now();
+            let (error, retry_after) = loop {
+                match self.serve(link, &stop).await {
+                    LinkEnd::Stopped => return Ok(()),
+                    LinkEnd::Moved(next) => link = *next,
+                    LinkEnd::Lost { error, retry_after } => break (error, retry_after),
                 }
+            };
+            warn!(reason = %error, "the link to the relay is lost; dialing again");
+            // A relay that takes links only to drop them must not be dialed as fast as it does so.
+            if begun.elapsed() > GOOD_LINK {
+                backoff = Backoff::new();
+            }
+            if wait(retry_after.max(backoff.next(rand::random())), &stop).await {
+                break;
+            }
+        }
+        self.sessions.ended().await;
+        Ok(())
+    }
+
+    /// A registered link, however long it takes; `None` when told to stop.
+    async fn connect(
+        &self,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Result<Option<RelayLink>, AgentError> {
+        let mut last_trouble = String::new();
+        loop {
+            let connecting = async {
+                let link = self.dialer.dial(CarrierChoice::Auto).await?;
+                self.dialer.register(link).await
+            };
+            let trouble = match stop.run_until_cancelled(connecting).await {
+                None => return Ok(None),
+                Some(Ok(link)) => return Ok(Some(link)),
                 Some(Err(error)) if self.is_final(&error) => return Err(error),
                 Some(Err(error)) => error.to_string(),
             };
@@ -131,12 +154,10 @@ impl Agent {
                 warn!(%trouble, "no link to the relay; trying again until there is one");
                 last_trouble = trouble;
             }
-            if wait(backoff.next(rand::random()), &stop).await {
-                break;
+            if wait(backoff.next(rand::random()), stop).await {
+                return Ok(None);
             }
         }
-        self.sessions.ended().await;
-        Ok(())
     }
 
     /// Before the first success, what will not mend itself is told at once; after it, the relay is known to be right
@@ -154,98 +175,114 @@ impl Agent {
             }
     }
 
-    /// One link, dialed and registered; `None` when told to stop.
-    async fn connect(
-        &self,
-        stop: &CancellationToken,
-    ) -> Option<Result<(Link, Stream, Registered), AgentError>> {
-        let connecting = async {
-            let link = dial(&self.relay, &self.options, Role::Agent)
-                .await
-                .map_err(|error| AgentError::Dial { error })?;
-            match register(&link, &self.host_key, self.wanted.clone()).await {
-                Ok((control, registered)) => Ok((link, control, registered)),
-                Err(error) => {
-                    link.finish(CloseCode::DONE, "").await;
-                    Err(AgentError::Registration(error))
-                }
-            }
-        };
-        stop.run_until_cancelled(connecting).await
-    }
-
-    /// A registered link, until it ends.
-    async fn serve(
-        &mut self,
-        link: Link,
-        mut control: Stream,
-        registered: Registered,
-        stop: &CancellationToken,
-    ) -> LinkEnd {
-        let carrier = link.carrier();
+    /// A registered link, until it ends or there is a better one.
+    async fn serve(&mut self, mut current: RelayLink, stop: &CancellationToken) -> LinkEnd {
+        let carrier = current.link.carrier();
+        let registered = current.registered.clone();
         info!(id = %registered.id, %carrier, "registered");
-        if let (Some(wanted), Some(reason)) = (&self.wanted, registered.reassigned) {
+        if let (Some(wanted), Some(reason)) = (&self.dialer.wanted, registered.reassigned) {
             warn!(%wanted, id = %registered.id, %reason, "the relay gave another ID than the wanted one");
         }
         // From now on this ID is the one to take back.
-        self.wanted = Some(registered.id.clone());
+        self.dialer.wanted = Some(registered.id.clone());
         self.announce(&registered);
-        let mut keepalive =
-            Keepalive::new(Duration::from_millis(registered.keepalive_ms.into()), Instant::now());
-        let mut retry_after = Duration::ZERO;
+        let may_upgrade = carrier == Carrier::WebSocket && self.dialer.may_change_carrier();
+        let mut upgrade_pause = FIRST_UPGRADE;
+        let mut upgrade_at = Instant::now() + upgrade_pause;
+        let mut backoff = Backoff::new();
+        let mut next = NextLink::No;
+        let mut goaway: Option<Goaway> = None;
+        let mut try_again = None;
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
         let error = loop {
-            let outcome = tokio::select! {
-                biased; // Stopping first; the reason of a closed link before what its streams make of it.
+            let is_free = matches!(next, NextLink::No);
+            tokio::select! {
+                biased; // Stopping first; the link in use counts more than the one that is looked for.
                 () = stop.cancelled() => {
-                    self.say_goodbye(&link, &mut control).await;
-                    break LinkError::ClosedHere.into();
+                    // Users still hear why.
+                    self.sessions.ended().await;
+                    current.say_goodbye().await;
+                    return LinkEnd::Stopped;
                 }
-                error = link.closed() => Err(error.into()),
-                frame = control.recv.read_frame() => {
-                    keepalive.handle_received(Instant::now());
-                    handle_control(&mut control, frame).await.map(|goaway| {
-                        if let Some(goaway) = goaway {
-                            info!(reason = %goaway.reason, "the relay is going away; this agent will come back to it");
-                            retry_after = goaway.retry_after().min(Backoff::LONGEST);
-                        }
-                    })
-                }
-                stream = link.accept_stream() => match stream {
-                    Ok(stream) => {
+                event = current.next() => match event {
+                    Ok(RelayEvent::Stream(stream)) => {
                         self.sessions.accept(stream, carrier, self.environment(&registered.id), stop);
-                        Ok(())
                     }
-                    Err(error) => Err(error.into()),
+                    Ok(RelayEvent::Goaway(said)) => {
+                        info!(reason = %said.reason, "the relay is going away");
+                        goaway = Some(said);
+                        try_again = Some(Instant::now());
+                    }
+                    Ok(RelayEvent::Suspected) => {
+                        info!(%carrier, "the relay does not answer; looking for another way to it");
+                        try_again = Some(Instant::now());
+                    }
+                    Ok(RelayEvent::Answered) => {
+                        try_again = try_again.filter(|_| goaway.is_some());
+                        if matches!(next, NextLink::Dialing(_)) {
+                            next = NextLink::No;
+                        }
+                    }
+                    // The relay closes this link as soon as the next one is registered.
+                    Err(error) => match next {
+                        NextLink::Registering(registering) => match registering.await {
+                            Ok(link) => return LinkEnd::Moved(Box::new(link)),
+                            Err(_) => break error,
+                        },
+                        NextLink::No | NextLink::Dialing(_) => break error,
+                    },
                 },
-                () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
-                    match keepalive.handle_timeout(Instant::now()) {
-                        KeepaliveAction::SendPing(token) => write(&mut control, &Ping { token }).await,
-                        KeepaliveAction::Wait => Ok(()),
-                        KeepaliveAction::Lost => Err(LinkError::Silent.into()),
+                result = next.step() => match result {
+                    Ok(Some(link)) => {
+                        info!(from = %carrier, to = %link.link.carrier(), "the agent moves to another link");
+                        current.link.close(CloseCode::DONE, "");
+                        return LinkEnd::Moved(Box::new(link));
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        debug!(%error, "no other link for now");
+                        next = NextLink::No;
+                        upgrade_pause = (upgrade_pause * 2).min(LAST_UPGRADE);
+                        upgrade_at = Instant::now() + upgrade_pause;
+                        try_again = Some(Instant::now() + backoff.next(rand::random()));
+                    }
+                },
+                () = sleep_until(try_again), if is_free => {
+                    try_again = None;
+                    if goaway.is_some() || current.is_suspected() {
+                        next = NextLink::dial(&self.dialer, CarrierChoice::Auto);
                     }
                 }
-            };
-            if let Err(error) = outcome {
-                break error;
+                () = tokio::time::sleep_until(upgrade_at), if may_upgrade && is_free => {
+                    debug!("trying whether QUIC gets through by now");
+                    next = NextLink::dial(&self.dialer, CarrierChoice::Quic);
+                }
+                () = changed(&mut self.network) => {
+                    debug!("the network has changed");
+                    current.doubt();
+                    upgrade_at = Instant::now();
+                }
+                _ = looks.tick(), if self.sessions.are_there() => {
+                    current.look(self.sessions.are_owed_answers());
+                }
             }
         };
-        if !stop.is_cancelled() {
-            link.close(CloseCode::PROTOCOL_VIOLATION, &error.to_string());
-        }
-        if matches!(&error, StreamError::Link(LinkError::ClosedByPeer { code: CloseCode::REPLACED, .. })) {
+        current.link.close(CloseCode::PROTOCOL_VIOLATION, &error.to_string());
+        let retry_after = match &error {
             // Somebody has this agent's key and ID; two of us must not chase each other off without a pause.
-            retry_after = Backoff::LONGEST;
-        }
-        LinkEnd { error, retry_after }
+            StreamError::Link(LinkError::ClosedByPeer { code: CloseCode::REPLACED, .. }) => Backoff::LONGEST,
+            _ => goaway.map(|goaway| goaway.retry_after().min(Backoff::LONGEST)).unwrap_or_default(),
+        };
+        LinkEnd::Lost { error, retry_after }
     }
 
     fn announce(&self, registered: &Registered) {
         let public = registered.public_url.as_ref().and_then(|url| url.as_str().parse::<RelayUrl>().ok());
         let relay = match public {
             // The pin this agent was given is worth more than one the relay tells.
-            Some(public) if public.has_tls() => public.with_pin(self.relay.pin()),
+            Some(public) if public.has_tls() => public.with_pin(self.dialer.relay.pin()),
             Some(public) => public,
-            None => self.relay.clone(),
+            None => self.dialer.relay.clone(),
         };
         // Which carriers get through from here says nothing about where people are.
         let relay = relay.with_carriers(CarrierChoice::Auto);
@@ -264,25 +301,52 @@ impl Agent {
             ("agentdir".to_owned(), self.directory.to_string_lossy().into_owned()),
         ]
     }
-
-    /// Lets sessions end, then the link, so that users still hear why.
-    async fn say_goodbye(&self, link: &Link, control: &mut Stream) {
-        self.sessions.ended().await;
-        let reason = Line::new("the agent is stopping");
-        // A relay that is gone needs no goodbye.
-        let _ = write(control, &Bye { reason }).await;
-        let _ = control.send.finish().await;
-        // The relay closes the link when it has read the goodbye.
-        let _ = tokio::time::timeout(Duration::from_secs(1), link.closed()).await;
-        link.clone().finish(CloseCode::DONE, "").await;
-    }
 }
 
 /// How a registered link ended.
-struct LinkEnd {
-    error: StreamError,
-    /// Wait this long before dialing again.
-    retry_after: Duration,
+enum LinkEnd {
+    /// Told to stop; everybody was told.
+    Stopped,
+    /// There is a better one, on which this agent is registered.
+    Moved(Box<RelayLink>),
+    /// It is gone.
+    Lost {
+        error: StreamError,
+        /// Wait this long before dialing again.
+        retry_after: Duration,
+    },
+}
+
+/// A link that is being made beside the one in use.
+enum NextLink {
+    No,
+    /// May be given up.
+    Dialing(BoxFuture<'static, Result<(Dialer, Link), AgentError>>),
+    /// The relay may have changed over already.
+    Registering(BoxFuture<'static, Result<RelayLink, AgentError>>),
+}
+
+impl NextLink {
+    fn dial(dialer: &Dialer, carriers: CarrierChoice) -> Self {
+        let dialer = dialer.clone();
+        Self::Dialing(Box::pin(async move {
+            let link = dialer.dial(carriers).await?;
+            Ok((dialer, link))
+        }))
+    }
+
+    /// The next step, or the link. Cancel-safe.
+    async fn step(&mut self) -> Result<Option<RelayLink>, AgentError> {
+        match self {
+            Self::No => std::future::pending().await,
+            Self::Dialing(dialing) => {
+                let (dialer, link) = dialing.await?;
+                *self = Self::Registering(Box::pin(async move { dialer.register(link).await }));
+                Ok(None)
+            }
+            Self::Registering(registering) => registering.await.map(Some),
+        }
+    }
 }
 
 /// Waits; `true` when told to stop meanwhile.
@@ -290,34 +354,16 @@ async fn wait(time: Duration, stop: &CancellationToken) -> bool {
     stop.run_until_cancelled(tokio::time::sleep(time)).await.is_none()
 }
 
-/// Answers what the relay says on the control stream; returns a `Goaway`.
-async fn handle_control(
-    control: &mut Stream,
-    frame: Result<Option<converge_proto::Frame>, StreamError>,
-) -> Result<Option<Goaway>, StreamError> {
-    let Some(frame) = frame? else {
-        return Err(LinkError::Broken("the relay ended the control stream".to_owned()).into());
-    };
-    match frame.frame_type {
-        FrameType::PING => {
-            let Ping { token } = Ping::from_frame(&frame)?;
-            write(control, &Pong { token }).await.map(|()| None)
-        }
-        FrameType::PONG => Ok(None),
-        FrameType::GOAWAY => Ok(Some(Goaway::from_frame(&frame)?)),
-        FrameType::BYE => {
-            let reason = Bye::from_frame(&frame)?.reason;
-            Err(LinkError::ClosedByPeer { code: CloseCode::DONE, reason }.into())
-        }
-        frame_type => {
-            Err(FrameError::Unexpected { frame_type, expected: "Ping, Pong, Goaway or Bye" }.into())
-        }
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
-async fn write(control: &mut Stream, message: &impl Message) -> Result<(), StreamError> {
-    match tokio::time::timeout(CONTROL_WRITE_TIMEOUT, control.send.write_frame(&message.to_frame())).await {
-        Ok(result) => result,
-        Err(_) => Err(LinkError::Silent.into()),
+async fn changed(network: &mut Option<NetworkChanges>) {
+    match network {
+        Some(network) => network.changed().await,
+        None => std::future::pending().await,
     }
 }

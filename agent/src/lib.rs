@@ -13,6 +13,7 @@ pub mod authorized_keys;
 pub mod config;
 mod pty;
 pub mod registration;
+mod relay_link;
 mod sessions;
 pub mod sftp;
 pub mod signals;

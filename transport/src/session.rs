@@ -153,6 +153,11 @@ impl SessionLink {
         self.shared.transmit.notify_one();
     }
 
+    /// Whether the other end has not said yet that it has everything that was sent.
+    pub fn is_unacked(&self) -> bool {
+        self.shared.lock().session.is_unacked()
+    }
+
     /// Whether the other end has not answered for too long.
     pub fn is_suspected(&self) -> bool {
         self.shared.lock().session.is_suspected()

@@ -10,7 +10,7 @@ use converge_proto::{
     rendezvous::RefusalCode,
     session::{RESUME_WINDOW, SessionEvent, Watch},
 };
-use converge_transport::{Carrier, CloseCode, Link, LinkError, SessionLink, StreamError};
+use converge_transport::{Carrier, CloseCode, Link, LinkError, NetworkChanges, SessionLink, StreamError};
 use futures_util::future::{BoxFuture, OptionFuture};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,6 +22,10 @@ const FIRST_UPGRADE: Duration = Duration::from_secs(30);
 const LAST_UPGRADE: Duration = Duration::from_mins(5);
 /// How long a link that looks alive has to carry the session on after its stream was lost.
 const SAME_LINK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a try has at least, whatever changes.
+const SHORTEST_TRY: Duration = Duration::from_secs(3);
+/// A path that lasted so long was a good one, and the next trouble is a new one.
+const GOOD_PATH: Duration = Duration::from_secs(1);
 /// How long one attempt may take on a network that works.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -32,6 +36,7 @@ pub(super) struct Keeper<'a> {
     path: Path,
     backoff: Backoff,
     upgrade: Upgrade,
+    network: Option<NetworkChanges>,
 }
 
 /// When QUIC is tried again.
@@ -73,7 +78,10 @@ enum Candidate<'a> {
 impl<'a> Keeper<'a> {
     pub(super) fn new(paths: Paths<'a>, path: Path) -> Self {
         let session = paths.session.clone();
-        Self { paths, session, path, backoff: Backoff::new(), upgrade: Upgrade::new() }
+        let network = NetworkChanges::new()
+            .inspect_err(|error| debug!(%error, "changes of the network are noticed late"))
+            .ok();
+        Self { paths, session, path, backoff: Backoff::new(), upgrade: Upgrade::new(), network }
     }
 
     pub(super) fn target(&self) -> &'a Target {
@@ -138,7 +146,7 @@ impl<'a> Keeper<'a> {
                         return Err(ClientError::SessionOver { error });
                     }
                     let Err(error) = end else { return Ok(PathEnd::Over) };
-                    if begun.elapsed() > Backoff::LONGEST {
+                    if begun.elapsed() > GOOD_PATH {
                         self.backoff = Backoff::new();
                     }
                     // A path that is nearly there is better than beginning again.
@@ -178,6 +186,14 @@ impl<'a> Keeper<'a> {
                         try_again = Some(Instant::now() + self.backoff.next(rand::random()));
                     }
                 },
+                () = changed(&mut self.network) => {
+                    debug!("the network has changed");
+                    if let Err(error) = link.rebind() {
+                        debug!(%error, "no new socket");
+                    }
+                    self.session.doubt();
+                    self.upgrade.at = Instant::now();
+                }
                 () = sleep_until(try_again), if is_free => {
                     try_again = None;
                     if self.session.is_suspected() {
@@ -217,7 +233,13 @@ impl<'a> Keeper<'a> {
                 let link = attempt.dial(CarrierChoice::Auto).await?;
                 attempt.attach(link).await
             };
-            match tokio::time::timeout(left, trying).await {
+            let tried = tokio::select! {
+                tried = tokio::time::timeout(left, trying) => tried,
+                // What was tried from the old network may hang for long; a network that changes all the time must not
+                // keep anything from being tried.
+                () = async { tokio::time::sleep(SHORTEST_TRY).await; changed(&mut self.network).await } => continue,
+            };
+            match tried {
                 Ok(Ok(path)) => return Ok(path),
                 Ok(Err(error)) if is_final(&error) => return Err(error),
                 Ok(Err(error)) => {
@@ -226,13 +248,16 @@ impl<'a> Keeper<'a> {
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(self.backoff.next(rand::random())).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.backoff.next(rand::random())) => {}
+                () = changed(&mut self.network) => debug!("the network has changed"),
+            }
         }
     }
 }
 
 fn dialing<'a>(paths: &mut Paths<'a>, carriers: CarrierChoice) -> Candidate<'a> {
-    let attempt = paths.attempt(Duration::ZERO);
+    let attempt = paths.attempt(MOVE_TIMEOUT);
     Candidate::Dialing(Box::pin(async move {
         let link = attempt.dial(carriers).await?;
         Ok((attempt, link))
@@ -261,6 +286,13 @@ async fn sleep_until(time: Option<Instant>) {
     OptionFuture::from(time.map(tokio::time::sleep_until)).await;
     if time.is_none() {
         std::future::pending().await
+    }
+}
+
+async fn changed(network: &mut Option<NetworkChanges>) {
+    match network {
+        Some(network) => network.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -144,7 +144,7 @@ impl Session {
 
     /// The end that attaches and watches.
     pub fn client(now: Instant) -> Self {
-        Self::new(Some(Watch::new(now)))
+        Self::new(Some(Watch::new(Watch::IDLE, now)))
     }
 
     /// The end that is attached to.
@@ -290,7 +290,7 @@ impl Session {
         self.pong = None;
         self.ping = None;
         if let Some(watch) = &mut self.watch {
-            *watch = Watch::new(now);
+            *watch = Watch::new(Watch::IDLE, now);
         }
     }
 
@@ -446,6 +446,11 @@ impl Session {
             WatchAction::Suspect => self.events.push_back(SessionEvent::Suspected),
             WatchAction::Wait => {}
         }
+    }
+
+    /// Whether the peer has not acknowledged everything that was sent.
+    pub fn is_unacked(&self) -> bool {
+        self.sending.is_unacked()
     }
 
     /// Whether the peer has not answered for [`Watch::SUSPICION`].

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 pub struct Watch {
     /// Since when an answer is due, if one is.
     awaiting_since: Option<Instant>,
+    idle: Duration,
     next_ask: Instant,
     suspected: bool,
     pings_sent: u64,
@@ -29,23 +30,23 @@ pub enum WatchAction {
 impl Watch {
     /// How long an answer may take. Design: suspicion within 3 s of unanswered traffic.
     pub const SUSPICION: Duration = Duration::from_millis(2500);
-    /// A path without traffic is asked after this long, which also keeps NATs from forgetting it.
+    /// The usual time after which a path without traffic is asked, which also keeps NATs from forgetting it.
     pub const IDLE: Duration = Duration::from_secs(15);
 
-    /// Begins on a path that works.
-    pub fn new(now: Instant) -> Self {
-        Self { awaiting_since: None, next_ask: now + Self::IDLE, suspected: false, pings_sent: 0 }
+    /// Begins on a path that works and is asked after `idle` without traffic.
+    pub fn new(idle: Duration, now: Instant) -> Self {
+        Self { awaiting_since: None, idle, next_ask: now + idle, suspected: false, pings_sent: 0 }
     }
 
     /// Something was sent that the peer answers.
     pub fn handle_sent(&mut self, now: Instant) {
-        self.next_ask = now + Self::IDLE;
+        self.next_ask = now + self.idle;
         self.awaiting_since.get_or_insert(now);
     }
 
     /// Something arrived; `more_due` says whether the peer still owes an answer to something that was sent.
     pub fn handle_received(&mut self, more_due: bool, now: Instant) {
-        self.next_ask = now + Self::IDLE;
+        self.next_ask = now + self.idle;
         self.awaiting_since = more_due.then_some(now);
         self.suspected = false;
     }
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn unanswered_traffic_is_suspected_once_and_an_answer_takes_it_back() {
         let start = Instant::now();
-        let mut watch = Watch::new(start);
+        let mut watch = Watch::new(Watch::IDLE, start);
         watch.handle_sent(start + SECOND);
         watch.handle_sent(start + SECOND * 2);
         let due = start + SECOND + Watch::SUSPICION;
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn peer_that_answers_something_else_still_owes_the_rest() {
         let start = Instant::now();
-        let mut watch = Watch::new(start);
+        let mut watch = Watch::new(Watch::IDLE, start);
         watch.handle_sent(start);
         watch.handle_received(true, start + SECOND);
         assert_eq!(watch.poll_timeout(), Some(start + SECOND + Watch::SUSPICION));
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn idle_path_is_asked_and_a_doubtful_one_at_once() {
         let start = Instant::now();
-        let mut watch = Watch::new(start);
+        let mut watch = Watch::new(Watch::IDLE, start);
         assert_eq!(watch.handle_timeout(start + Watch::IDLE), WatchAction::Ask(1));
         watch.handle_sent(start + Watch::IDLE);
         watch.handle_received(false, start + Watch::IDLE);

@@ -1,0 +1,211 @@
+//! A registered link to the relay: making one, what is said on its control stream, and whether it still answers.
+
+use crate::{
+    agent::AgentError,
+    registration::register,
+};
+use converge_proto::{
+    CarrierChoice, Frame, FrameType, Id, Keepalive, RelayUrl,
+    frame::FrameError,
+    rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, messages::Line},
+    session::{Watch, WatchAction},
+};
+use converge_transport::{
+    CloseCode, DialOptions, Link, LinkError, Role, Stream, StreamError, Traffic, dial,
+};
+use ssh_key::PrivateKey;
+use std::time::{Duration, Instant};
+
+/// A frame on the control stream must have been sent by then; a relay that does not read is gone.
+const CONTROL_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A link that has not answered for so long is given up, whether or not there is another.
+const LOST_AFTER: Duration = Duration::from_secs(45);
+
+/// How long a link may be quiet while answers are due to its sessions before the relay is asked.
+const QUIET_OWED: Duration = Duration::from_secs(1);
+/// How long it may be quiet while its sessions are idle: whoever types next should not have to find out.
+const QUIET_IDLE: Duration = Duration::from_secs(5);
+
+/// Everything that is needed to make a link and register on it.
+#[derive(Clone)]
+pub(crate) struct Dialer {
+    pub(crate) relay: RelayUrl,
+    pub(crate) options: DialOptions,
+    pub(crate) host_key: PrivateKey,
+    /// The ID to ask for.
+    pub(crate) wanted: Option<Id>,
+}
+
+impl Dialer {
+    /// A link over the carriers that the URL and `carriers` allow, on which nothing has been said yet.
+    pub(crate) async fn dial(&self, carriers: CarrierChoice) -> Result<Link, AgentError> {
+        let relay = match carriers {
+            CarrierChoice::Auto => self.relay.clone(),
+            one => self.relay.clone().with_carriers(one),
+        };
+        dial(&relay, &self.options, Role::Agent).await.map_err(|error| AgentError::Dial { error })
+    }
+
+    /// Registers on the link. The relay closes any other link of this agent by it.
+    pub(crate) async fn register(&self, link: Link) -> Result<RelayLink, AgentError> {
+        match register(&link, &self.host_key, self.wanted.clone()).await {
+            Ok((control, registered)) => Ok(RelayLink::new(link, control, registered)),
+            Err(error) => {
+                link.finish(CloseCode::DONE, "").await;
+                Err(AgentError::Registration(error))
+            }
+        }
+    }
+
+    /// Whether the relay can be reached over more than one carrier.
+    pub(crate) fn may_change_carrier(&self) -> bool {
+        self.relay.carriers() == CarrierChoice::Auto
+    }
+}
+
+/// A link on which this agent is registered.
+pub(crate) struct RelayLink {
+    pub(crate) link: Link,
+    pub(crate) registered: Registered,
+    control: Stream,
+    watch: Watch,
+    seen: Traffic,
+    last_heard: Instant,
+}
+
+/// What happened on a link.
+#[derive(Debug)]
+pub(crate) enum RelayEvent {
+    /// A client.
+    Stream(Stream),
+    /// The relay will stop.
+    Goaway(Goaway),
+    /// The relay does not answer.
+    Suspected,
+    /// It does again.
+    Answered,
+}
+
+impl RelayLink {
+    fn new(link: Link, control: Stream, registered: Registered) -> Self {
+        let asked = Duration::from_millis(registered.keepalive_ms.into());
+        let idle = asked.clamp(Keepalive::MIN_INTERVAL, Keepalive::MAX_INTERVAL);
+        let now = Instant::now();
+        let (watch, seen) = (Watch::new(idle, now), link.traffic());
+        Self { link, registered, control, watch, seen, last_heard: now }
+    }
+
+    /// What happens next. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`StreamError`]: the link is of no use any more.
+    pub(crate) async fn next(&mut self) -> Result<RelayEvent, StreamError> {
+        loop {
+            let due = self.watch.poll_timeout();
+            let lost = self.watch.awaiting_since().map(|since| since + LOST_AFTER);
+            let was_suspected = self.watch.is_suspected();
+            tokio::select! {
+                biased; // The reason of a closed link before what its streams make of it.
+                error = self.link.closed() => return Err(error.into()),
+                frame = self.control.recv.read_frame() => {
+                    self.watch.handle_received(false, Instant::now());
+                    if let Some(goaway) = self.handle_control(frame?).await? {
+                        return Ok(RelayEvent::Goaway(goaway));
+                    }
+                    if was_suspected {
+                        return Ok(RelayEvent::Answered);
+                    }
+                }
+                stream = self.link.accept_stream() => return Ok(RelayEvent::Stream(stream?)),
+                () = sleep_until(lost) => return Err(LinkError::Silent.into()),
+                () = sleep_until(due) => match self.watch.handle_timeout(Instant::now()) {
+                    WatchAction::Ask(token) => self.ask(token).await?,
+                    WatchAction::Suspect => return Ok(RelayEvent::Suspected),
+                    WatchAction::Wait => {}
+                },
+            }
+        }
+    }
+
+    /// Whether the relay owes an answer for too long.
+    pub(crate) fn is_suspected(&self) -> bool {
+        self.watch.is_suspected()
+    }
+
+    /// Looks whether anything has come in since the last look, and asks the relay when it is too quiet for a link that
+    /// has sessions. To be called every second or so while there are any. `is_owed_answers`: a client has not said
+    /// yet that it has what was sent to it.
+    pub(crate) fn look(&mut self, is_owed_answers: bool) {
+        let now = Instant::now();
+        let traffic = self.link.traffic();
+        let before = std::mem::replace(&mut self.seen, traffic);
+        if traffic.received > before.received {
+            self.last_heard = now;
+            return;
+        }
+        let may_be_quiet = if is_owed_answers || traffic.sent > before.sent { QUIET_OWED } else { QUIET_IDLE };
+        if now.duration_since(self.last_heard) >= may_be_quiet && self.watch.awaiting_since().is_none() {
+            self.watch.doubt(now);
+        }
+    }
+
+    /// Asks at once whether the relay is there: the network has changed.
+    pub(crate) fn doubt(&mut self) {
+        if let Err(error) = self.link.rebind() {
+            tracing::debug!(%error, "no new socket");
+        }
+        self.watch.doubt(Instant::now());
+    }
+
+    async fn ask(&mut self, token: u64) -> Result<(), StreamError> {
+        self.watch.handle_sent(Instant::now());
+        self.write(&Ping { token }).await
+    }
+
+    /// Answers what the relay says; returns a `Goaway`.
+    async fn handle_control(&mut self, frame: Option<Frame>) -> Result<Option<Goaway>, StreamError> {
+        let Some(frame) = frame else {
+            return Err(LinkError::Broken("the relay ended the control stream".to_owned()).into());
+        };
+        match frame.frame_type {
+            FrameType::PING => {
+                let Ping { token } = Ping::from_frame(&frame)?;
+                self.write(&Pong { token }).await.map(|()| None)
+            }
+            FrameType::PONG => Ok(None),
+            FrameType::GOAWAY => Ok(Some(Goaway::from_frame(&frame)?)),
+            FrameType::BYE => {
+                let reason = Bye::from_frame(&frame)?.reason;
+                Err(LinkError::ClosedByPeer { code: CloseCode::DONE, reason }.into())
+            }
+            frame_type => {
+                Err(FrameError::Unexpected { frame_type, expected: "Ping, Pong, Goaway or Bye" }.into())
+            }
+        }
+    }
+
+    async fn write(&mut self, message: &impl Message) -> Result<(), StreamError> {
+        let frame = message.to_frame();
+        let writing = tokio::time::timeout(CONTROL_WRITE_TIMEOUT, self.control.send.write_frame(&frame));
+        writing.await.unwrap_or(Err(LinkError::Silent.into()))
+    }
+
+    /// Ends the link and frees the ID.
+    pub(crate) async fn say_goodbye(mut self) {
+        let reason = Line::new("the agent is stopping");
+        // A relay that is gone needs no goodbye.
+        let _ = self.write(&Bye { reason }).await;
+        let _ = self.control.send.finish().await;
+        // The relay closes the link when it has read the goodbye.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.link.closed()).await;
+        self.link.finish(CloseCode::DONE, "").await;
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
