@@ -15,7 +15,7 @@ use converge_transport::{
 };
 use keeper::Keeper;
 use outage::Outages;
-use path::{Paths, dial_relay};
+use path::{Path, Paths, dial_relay};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -29,6 +29,7 @@ pub struct Session<'a> {
     io: SessionIo,
     link: SessionLink,
     keeper: Keeper<'a>,
+    first: Path,
 }
 
 /// How a session ended that ended well.
@@ -48,8 +49,7 @@ pub async fn connect(target: &Target) -> Result<Session<'_>, ClientError> {
     let (io, link) = SessionLink::client();
     let mut paths = Paths::new(target, link.clone());
     let first = paths.first().await?;
-    let host_key = first.host_key.clone();
-    Ok(Session { host_key, io, link, keeper: Keeper::new(paths, first) })
+    Ok(Session { host_key: first.host_key.clone(), io, link, keeper: Keeper::new(paths), first })
 }
 
 impl Session<'_> {
@@ -65,10 +65,10 @@ impl Session<'_> {
         stop: impl Future<Output = ()>,
         whose: Option<&str>,
     ) -> Result<End, ClientError> {
-        let Self { io, link, keeper, .. } = self;
+        let Self { io, link, keeper, first, .. } = self;
         let outages = Outages::new();
         let telling = outages.tell(keeper.target(), whose);
-        let keeping = keeper.run(&outages);
+        let keeping = keeper.run(first, &outages);
         tokio::pin!(telling, keeping);
         let copied = tokio::select! {
             biased; // An end in order counts more than one by signal, and that more than a loss.

@@ -13,6 +13,7 @@ use tracing::info;
 /// An agent's stream that has been told who comes.
 pub(crate) struct Session<'a> {
     number: u64,
+    kind: SessionKind,
     agent: &'a Arc<Agent>,
     stream: Stream,
     _permit: SemaphorePermit<'a>,
@@ -42,7 +43,7 @@ pub(crate) async fn open<'a>(
         Ok::<_, StreamError>(stream)
     };
     match tokio::time::timeout(limits::AGENT_STREAM_TIMEOUT, opening).await {
-        Ok(Ok(stream)) => Ok(Session { number, agent, stream, _permit: permit }),
+        Ok(Ok(stream)) => Ok(Session { number, kind, agent, stream, _permit: permit }),
         Ok(Err(error)) => Err(agent_lost(&error.to_string())),
         Err(_) => Err(agent_lost("it does not take the session")),
     }
@@ -60,14 +61,24 @@ fn agent_lost(why: &str) -> Refused {
     Refused { code: RefusalCode::AGENT_LOST, text: Line::new(text) }
 }
 
+/// When the relay stops and agents have had a moment to go elsewhere. Sessions that can go on elsewhere are then let
+/// go: waiting for their end would only keep the relay from being back.
+async fn time_to_move(shared: &Shared) {
+    shared.draining.cancelled().await;
+    tokio::time::sleep(limits::MOVE_TIME).await;
+}
+
 /// Copies until both directions have ended, one has failed, or the relay ends.
 pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Stream, id: &Id, peer: &Peer) {
-    let Session { number, agent, stream: mut to_agent, .. } = session;
+    let Session { number, kind, agent, stream: mut to_agent, .. } = session;
     let begun = Instant::now();
     info!(session = number, %id, peer = %peer.address, "session begins");
     let (copied, result) = tokio::select! {
         biased; // The reason of a link's end is truer than what its streams make of it.
         () = shared.ending.cancelled() => (None, Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere)))),
+        () = time_to_move(shared), if kind == SessionKind::Resumable => {
+            (None, Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere))))
+        }
         error = agent.link.closed() => (None, Err((RefusalCode::AGENT_LOST, error.into()))),
         (copied, result) = copy_bidirectional(&mut client, &mut to_agent) => {
             (Some(copied), result.map_err(|error| (RefusalCode::AGENT_LOST, error)))

@@ -10,7 +10,9 @@ use converge_proto::{
     rendezvous::RefusalCode,
     session::{RESUME_WINDOW, SessionEvent, Watch},
 };
-use converge_transport::{Carrier, CloseCode, Link, LinkError, NetworkChanges, SessionLink, StreamError};
+use converge_transport::{
+    Attachment, Carrier, CloseCode, Link, LinkError, NetworkChanges, SessionLink, Stream, StreamError,
+};
 use futures_util::future::{BoxFuture, OptionFuture};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,7 +35,6 @@ const MOVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct Keeper<'a> {
     paths: Paths<'a>,
     session: SessionLink,
-    path: Path,
     backoff: Backoff,
     upgrade: Upgrade,
     network: Option<NetworkChanges>,
@@ -60,8 +61,8 @@ impl Upgrade {
 enum PathEnd {
     /// The session is over, for both ends.
     Over,
-    /// The stream broke.
-    Broken(StreamError),
+    /// The stream broke. The link may still be there.
+    Broken(StreamError, Link),
     /// There is a better one.
     Better(Box<Path>),
 }
@@ -76,12 +77,12 @@ enum Candidate<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    pub(super) fn new(paths: Paths<'a>, path: Path) -> Self {
+    pub(super) fn new(paths: Paths<'a>) -> Self {
         let session = paths.session.clone();
         let network = NetworkChanges::new()
             .inspect_err(|error| debug!(%error, "changes of the network are noticed late"))
             .ok();
-        Self { paths, session, path, backoff: Backoff::new(), upgrade: Upgrade::new(), network }
+        Self { paths, session, backoff: Backoff::new(), upgrade: Upgrade::new(), network }
     }
 
     pub(super) fn target(&self) -> &'a Target {
@@ -92,44 +93,50 @@ impl<'a> Keeper<'a> {
     ///
     /// # Errors
     /// [`ClientError`]: why it is lost.
-    pub(super) async fn run(mut self, outages: &Outages) -> Result<(), ClientError> {
+    pub(super) async fn run(mut self, first: Path, outages: &Outages) -> Result<(), ClientError> {
+        let mut path = first;
         loop {
-            match self.follow(outages).await? {
-                PathEnd::Over => {
-                    let Path { link, stream, .. } = self.path;
-                    stream.close().await;
-                    link.finish(CloseCode::DONE, "").await;
-                    return Ok(());
+            path = match self.follow(path, outages).await? {
+                PathEnd::Over => return Ok(()),
+                PathEnd::Better(path) => *path,
+                PathEnd::Broken(error, link) => {
+                    info!(%error, carrier = %link.carrier(), "the session has lost its path");
+                    outages.down(std::time::Instant::now());
+                    self.find_again(&error, link).await?
                 }
-                PathEnd::Better(path) => {
-                    info!(from = %self.path.link.carrier(), to = %path.link.carrier(), "the session moves");
-                    self.change_to(*path, outages);
-                }
-                PathEnd::Broken(error) => {
-                    info!(%error, carrier = %self.path.link.carrier(), "the session has lost its path");
-                    let lost_at = std::time::Instant::now();
-                    outages.down(lost_at);
-                    let path = self.find_again(&error).await?;
-                    info!(to = %path.link.carrier(), after = ?lost_at.elapsed(), "the session goes on");
-                    self.change_to(path, outages);
-                }
-            }
+            };
+            info!(carrier = %path.link.carrier(), "the session goes on");
+            outages.up(path.link.carrier());
+            self.upgrade = Upgrade::new();
         }
     }
 
-    fn change_to(&mut self, path: Path, outages: &Outages) {
-        outages.up(path.link.carrier());
-        // The agent has left it already, and what it carried is repeated.
-        self.path.link.close(CloseCode::DONE, "");
-        self.path = path;
-        self.upgrade = Upgrade::new();
+    /// Attaches the session to the path and follows it to its end.
+    async fn follow(&mut self, path: Path, outages: &Outages) -> Result<PathEnd, ClientError> {
+        let Path { link, mut stream, attached, .. } = path;
+        let attachment =
+            self.session.attach(&attached).map_err(|error| ClientError::SessionOver { error })?;
+        let end = self.watch(&attachment, &link, &mut stream, outages).await?;
+        match &end {
+            PathEnd::Over => {
+                stream.close().await;
+                link.finish(CloseCode::DONE, "").await;
+            }
+            // The agent has left it already, and what it carried is repeated.
+            PathEnd::Better(_) => link.close(CloseCode::DONE, ""),
+            PathEnd::Broken(..) => {}
+        }
+        Ok(end)
     }
 
-    /// Attaches the session to the path and follows it to its end.
-    async fn follow(&mut self, outages: &Outages) -> Result<PathEnd, ClientError> {
-        let Path { link, stream, attached, .. } = &mut self.path;
-        let attachment =
-            self.session.attach(attached).map_err(|error| ClientError::SessionOver { error })?;
+    /// Carries the session on over the path while looking for a better one.
+    async fn watch(
+        &mut self,
+        attachment: &Attachment,
+        link: &Link,
+        stream: &mut Stream,
+        outages: &Outages,
+    ) -> Result<PathEnd, ClientError> {
         let carrier = link.carrier();
         let begun = Instant::now();
         let driving = attachment.drive(stream);
@@ -155,7 +162,7 @@ impl<'a> Keeper<'a> {
                     {
                         return Ok(PathEnd::Better(Box::new(path)));
                     }
-                    return Ok(PathEnd::Broken(error));
+                    return Ok(PathEnd::Broken(error, link.clone()));
                 }
                 event = self.session.next_event() => match event {
                     SessionEvent::Suspected => {
@@ -209,13 +216,14 @@ impl<'a> Keeper<'a> {
     }
 
     /// Tries until there is a path again, for as long as the agent keeps the session.
-    async fn find_again(&mut self, lost: &StreamError) -> Result<Path, ClientError> {
+    async fn find_again(&mut self, lost: &StreamError, link: Link) -> Result<Path, ClientError> {
         let deadline = Instant::now() + RESUME_WINDOW;
         let mut last = ClientError::Lost(lost.clone());
         // A relay or an agent that has lost the stream alone is asked on the same link first.
-        if self.path.link.carrier() == Carrier::Quic && matches!(lost, StreamError::Reset(_)) {
+        let is_stopping = matches!(lost, StreamError::Reset(RefusalCode::STOPPING));
+        if link.carrier() == Carrier::Quic && matches!(lost, StreamError::Reset(_)) && !is_stopping {
             let attempt = self.paths.attempt(Duration::ZERO);
-            let attaching = attempt.attach(self.path.link.clone());
+            let attaching = attempt.attach(link.clone());
             match tokio::time::timeout(SAME_LINK_TIMEOUT, attaching).await {
                 Ok(Ok(path)) => return Ok(path),
                 Ok(Err(error)) if is_final(&error) => return Err(error),
@@ -223,6 +231,8 @@ impl<'a> Keeper<'a> {
                 Err(_) => debug!("not on the same link"),
             }
         }
+        link.close(CloseCode::DONE, "");
+        drop(link);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
