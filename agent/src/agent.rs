@@ -166,10 +166,7 @@ impl Agent {
         let was_registered = self.announcements.borrow().is_some();
         !was_registered
             && match error {
-                AgentError::Dial { error } => matches!(
-                    error,
-                    DialError::NotTrusted { .. } | DialError::Version { .. } | DialError::Setup(_)
-                ),
+                AgentError::Dial { error } => !error.may_pass(),
                 AgentError::Registration(error) => !error.may_pass(),
                 AgentError::Ssh(_) | AgentError::HostKey(_) => true,
             }

@@ -45,6 +45,10 @@ struct Arguments {
     /// The agent directory; without it a new one in the temporary folder, removed at the end
     #[arg(long, env = "CONVERGE_DIR", value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// The proxy for WebSocket, http://[USER:PASSWORD@]HOST:PORT, https://, socks5:// or socks5h://, or none; without it
+    /// HTTPS_PROXY, ALL_PROXY and NO_PROXY decide
+    #[arg(long, env = "CONVERGE_PROXY", value_name = "URL", hide_env_values = true)]
+    proxy: Option<String>,
     /// Accept any certificate of the relay. SSH stays end-to-end, but anybody in between can take the job's ID
     #[arg(long, env = "CONVERGE_INSECURE")]
     insecure: bool,
@@ -141,7 +145,8 @@ fn config(arguments: &Arguments, directory: &AgentDir) -> anyhow::Result<Config>
     Ok(Config {
         relay: relay.clone().with_carriers(carriers),
         insecure: arguments.insecure,
-        proxy: ProxyChoice::default(),
+        // Read here and not by clap, whose error would show what was typed, and that may have a password in it.
+        proxy: ProxyChoice::from_option(arguments.proxy.as_deref()).context("cannot use --proxy")?,
         id: arguments.id.clone(),
         agent_dir: directory.path().to_owned(),
         host_key: directory.host_key(rand::random()).map_err(whole)?,

@@ -14,6 +14,7 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use converge_proto::{Address, CarrierChoice, RelayUrl, version::ProtocolVersion};
+use converge_transport::ProxyChoice;
 use std::{
     ffi::OsString,
     io::Write,
@@ -50,6 +51,10 @@ struct Common {
     /// Accept any certificate of the relay; SSH's own host key check still holds
     #[arg(long, env = "CONVERGE_INSECURE", global = true)]
     insecure: bool,
+    /// The proxy for WebSocket, http://[USER:PASSWORD@]HOST:PORT, https://, socks5:// or socks5h://, or none; without it
+    /// HTTPS_PROXY, ALL_PROXY and NO_PROXY decide
+    #[arg(long, env = "CONVERGE_PROXY", value_name = "URL", global = true, hide_env_values = true)]
+    proxy: Option<String>,
     /// Say nothing but errors
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -141,10 +146,14 @@ impl Common {
             Transport::Quic => CarrierChoice::Quic,
             Transport::Websocket => CarrierChoice::WebSocket,
         });
+        // Read here and not by clap, whose error would show what was typed, and that may have a password in it.
+        let proxy = self.proxy.as_deref().map(str::parse::<ProxyChoice>).transpose();
+        let proxy = proxy.map_err(|error| ClientError::Usage(format!("cannot use --proxy: {error}")))?;
         let options = TargetOptions {
             relay: self.relay.clone(),
             carriers,
             insecure: self.insecure,
+            proxy,
             wait: self.wait,
             quiet: self.quiet,
         };
@@ -277,6 +286,16 @@ mod tests {
         };
         assert!(common.quiet);
         assert_eq!(ssh.arguments, ["-v", "--", "ls", "--quiet"]);
+    }
+
+    #[test]
+    fn wrong_proxy_is_refused_without_showing_its_password() {
+        let line =
+            ["converge", "--proxy", "gopher://u:hunter2@proxy", "--relay", "https://relay", "proxy", "build"];
+        let line = CommandLine::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
+        let error = line.common.target("build".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot use --proxy: "), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The user's configuration file: `converge/config.toml` in `$XDG_CONFIG_HOME`, else in `~/.config`.
 
-use crate::error::ClientError;
+use crate::{error::ClientError, xdg};
 use converge_proto::RelayUrl;
 use serde::Deserialize;
 use std::{
@@ -55,8 +55,7 @@ impl ConfigFile {
 }
 
 fn path() -> Option<PathBuf> {
-    let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")))?;
+    let base = xdg::base_directory("XDG_CONFIG_HOME", ".config")?;
     Some(base.join("converge").join("config.toml"))
 }
 

@@ -21,6 +21,7 @@ pub mod session;
 pub mod ssh_config;
 pub mod standard_io;
 pub mod target;
+mod xdg;
 
 pub use error::{ClientError, ExitStatus};
 pub use target::Target;

@@ -69,6 +69,10 @@ pub fn run(program: Program, target: &Target, arguments: &[OsString]) -> Result<
     for option in options(&own, target, &handoff) {
         command.arg("-o").arg(option);
     }
+    if let Some(proxy) = target.options.proxy.with_password_exposed() {
+        // Not as an argument of the ProxyCommand: everybody on this machine can read those.
+        command.env("CONVERGE_PROXY", proxy);
+    }
     command.args(program.arguments(&target.host_name(), arguments));
     let status = job::run(&mut command).map_err(|source| ClientError::Local {
         what: format!("cannot run {}; is OpenSSH installed?", program.name()),

@@ -1,9 +1,9 @@
 //! Which agent, on which relay, dialed how.
 
-use crate::{config_file::ConfigFile, error::ClientError};
+use crate::{config_file::ConfigFile, error::ClientError, xdg};
 use converge_proto::{Address, CarrierChoice, HostKey, RelayUrl};
-use converge_transport::DialOptions;
-use std::time::Duration;
+use converge_transport::{CarrierMemory, DialOptions, ProxyChoice};
+use std::{sync::Arc, time::Duration};
 
 /// Everything that is needed to join a session.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct TargetOptions {
     pub carriers: Option<CarrierChoice>,
     /// `--insecure`.
     pub insecure: bool,
+    /// `--proxy`; without it the environment decides.
+    pub proxy: Option<ProxyChoice>,
     /// `--wait`.
     pub wait: Duration,
     /// `--quiet`.
@@ -41,7 +43,7 @@ impl Target {
     /// # Errors
     /// [`ClientError::Usage`] when none of them names one.
     pub fn new(address: Address, options: TargetOptions) -> Result<Self, ClientError> {
-        let TargetOptions { relay, carriers, insecure, wait, quiet } = options;
+        let TargetOptions { relay, carriers, insecure, proxy, wait, quiet } = options;
         let relay = match address.relay.clone().or(relay) {
             Some(relay) => relay,
             None => ConfigFile::load()?.relay.ok_or_else(|| {
@@ -56,7 +58,12 @@ impl Target {
             Some(carriers) => relay.with_carriers(carriers),
             None => relay,
         };
-        Ok(Self { address, relay, options: DialOptions { insecure, ..DialOptions::default() }, wait, quiet })
+        let options = DialOptions {
+            insecure,
+            proxy: proxy.unwrap_or_else(ProxyChoice::from_environment),
+            memory: Some(Arc::new(carrier_memory())),
+        };
+        Ok(Self { address, relay, options, wait, quiet })
     }
 
     /// The address with its relay, for a child process that has no configuration of its own.
@@ -101,6 +108,14 @@ impl Target {
         if !self.quiet {
             say(line);
         }
+    }
+}
+
+/// `converge/carriers` in `$XDG_CACHE_HOME`, else in `~/.cache`; in a home without either for this process only.
+fn carrier_memory() -> CarrierMemory {
+    match xdg::base_directory("XDG_CACHE_HOME", ".cache") {
+        Some(cache) => CarrierMemory::kept_in(cache.join("converge").join("carriers")),
+        None => CarrierMemory::in_process(),
     }
 }
 

@@ -14,6 +14,9 @@ pub use url::{Credentials, InvalidProxyUrl, ProxyScheme, ProxyUrl};
 use converge_proto::RelayUrl;
 use std::str::FromStr;
 
+/// What is typed for no proxy at all.
+const NONE: &str = "none";
+
 /// Which proxy WebSockets go through.
 #[derive(Clone, Debug, Default)]
 pub enum ProxyChoice {
@@ -40,6 +43,16 @@ impl ProxyChoice {
         typed.map_or_else(|| Ok(Self::from_environment()), str::parse)
     }
 
+    /// The choice as a child process is to read it from its environment, password and all; `None` when it will find it
+    /// there anyway. Never for a log or a command line, which others can read.
+    pub fn with_password_exposed(&self) -> Option<String> {
+        match self {
+            Self::Direct => Some(NONE.to_owned()),
+            Self::Always(proxy) => Some(proxy.with_password_exposed()),
+            Self::Environment(_) => None,
+        }
+    }
+
     /// The proxy for this relay; `None` when it is dialed directly.
     ///
     /// # Errors
@@ -60,7 +73,7 @@ impl FromStr for ProxyChoice {
     type Err = InvalidProxyUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidProxyUrl> {
-        if text.eq_ignore_ascii_case("none") { Ok(Self::Direct) } else { text.parse().map(Self::Always) }
+        if text.trim().eq_ignore_ascii_case(NONE) { Ok(Self::Direct) } else { text.parse().map(Self::Always) }
     }
 }
 
@@ -73,6 +86,16 @@ mod tests {
         assert!(matches!("none".parse(), Ok(ProxyChoice::Direct)));
         assert!(matches!("http://proxy:3128".parse(), Ok(ProxyChoice::Always(_))));
         assert!("ftp://proxy".parse::<ProxyChoice>().is_err());
+        assert!(matches!(ProxyChoice::from_option(None), Ok(ProxyChoice::Environment(_))));
+    }
+
+    #[test]
+    fn child_process_reads_the_same_choice() {
+        for typed in ["none", "http://u:p%40ss@proxy:3128"] {
+            let choice: ProxyChoice = typed.parse().unwrap();
+            assert_eq!(choice.with_password_exposed().as_deref(), Some(typed));
+        }
+        assert_eq!(ProxyChoice::Environment(Box::default()).with_password_exposed(), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod common;
 use common::{Acceptor, Certificate, Ends, Wire, loopback, some_id, soon, url};
 use converge_certs::TrustFailure;
 use converge_proto::{CertificatePin, RelayUrl};
-use converge_transport::{Carrier, DialError, DialOptions, Role, dial, quic};
+use converge_transport::{Carrier, CarrierMemory, DialError, DialOptions, Role, dial, quic};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -152,6 +152,65 @@ async fn http_server_of_another_kind_is_not_a_relay() {
     let error = dial_as_agent(&url("ws", address)).await.unwrap_err();
     let words = format!("cannot reach {address}: websocket: the server answers 200 OK and is not a relay");
     assert_eq!(error.to_string(), words);
+}
+
+#[tokio::test]
+async fn network_that_wants_a_login_first_is_recognised() {
+    for (location, words) in [
+        ("https://login.example/welcome?x=1", "sends us to login.example instead of opening a WebSocket"),
+        ("/login", "sends us elsewhere instead of opening a WebSocket"),
+    ] {
+        let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+        let address = server_that_says(answer.into_bytes().leak()).await;
+        let error = dial_as_agent(&url("ws", address)).await.unwrap_err();
+        assert!(error.to_string().ends_with(words), "{error}");
+        assert!(error.advice().contains("want a login first"), "{}", error.advice());
+    }
+}
+
+#[tokio::test]
+async fn server_without_tls_is_told_apart() {
+    let address = server_that_says(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let error = dial_as_agent(&url("wss", address)).await.unwrap_err();
+    assert!(error.to_string().ends_with("websocket: the server does not speak TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn winner_is_remembered_and_a_memory_that_is_wrong_does_no_harm() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("converge").join("carriers");
+    let options = || {
+        let memory = Some(Arc::new(CarrierMemory::kept_in(file.clone())));
+        DialOptions { memory, ..DialOptions::default() }
+    };
+    let remembered = async || {
+        soon("a line in the file", async {
+            loop {
+                match std::fs::read_to_string(&file) {
+                    Ok(text) => break text,
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await
+    };
+    let certificate = Certificate::new();
+    let (tcp, silent) = both_sockets().await;
+    let address = tcp.local_addr().unwrap();
+    let url = url("https", address).with_pin(Some(certificate.pin()));
+    let acceptor = Acceptor::with_tls(tcp, &certificate);
+    let options_before = options();
+    let dialing = dial(&url, &options_before, Role::Agent);
+    let (link, _far) = soon("a link", async { tokio::join!(dialing, acceptor.agents_link()) }).await;
+    assert_eq!(link.unwrap().carrier(), Carrier::WebSocket);
+    assert_eq!(remembered().await, format!("127.0.0.0/24 {address} websocket\n"));
+
+    // Now UDP is let through, and TCP answers nobody.
+    drop(silent);
+    let endpoint = quic::listen(address, &certificate.identity).unwrap();
+    tokio::spawn(async move { endpoint.accept().await.unwrap().await.map(|link| (link, endpoint)) });
+    let link = soon("a link", dial(&url, &options(), Role::Agent)).await.unwrap();
+    assert_eq!(link.carrier(), Carrier::Quic);
 }
 
 #[tokio::test]
