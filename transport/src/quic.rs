@@ -110,8 +110,8 @@ pub(crate) fn client_alpn() -> Vec<&'static [u8]> {
 /// it: what does not look like one of its connection IDs gets no answer at all.
 fn endpoint_config(identity: &Identity) -> EndpointConfig {
     let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &identity.derived_secret("quic stateless reset"));
-    let [a, b, c, d, e, f, g, h, ..] = identity.derived_secret("quic connection id");
-    let connection_id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let secret = identity.derived_secret("quic connection id");
+    let connection_id_key = secret.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config
         .min_reset_interval(MIN_RESET_INTERVAL)

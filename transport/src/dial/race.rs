@@ -29,9 +29,10 @@ pub(super) async fn carriers<L, E>(
         result = &mut quic => Some(result),
         () = sleep(head_start) => None,
     };
-    let quic_result = match alone {
-        Some(result) => result,
-        None => tokio::select! {
+    let quic_result = if let Some(result) = alone {
+        result
+    } else {
+        tokio::select! {
             result = &mut quic => result,
             result = &mut websocket => return match result {
                 Ok(link) => Ok(link),
@@ -40,7 +41,7 @@ pub(super) async fn carriers<L, E>(
                     Err(_) => Err((None, second)),
                 },
             },
-        },
+        }
     };
     match quic_result {
         Ok(link) => Ok(link),

@@ -43,12 +43,11 @@ impl Changes {
     }
 
     pub(super) async fn changed(&mut self) {
-        let deadline = match self.deadline {
-            Some(deadline) => deadline,
-            None => {
-                self.news().await;
-                *self.deadline.insert(Instant::now() + LONGEST_BURST)
-            }
+        let deadline = if let Some(deadline) = self.deadline {
+            deadline
+        } else {
+            self.news().await;
+            *self.deadline.insert(Instant::now() + LONGEST_BURST)
         };
         while timeout_at((Instant::now() + QUIET).min(deadline), self.news()).await.is_ok()
             && Instant::now() < deadline
