@@ -1,18 +1,13 @@
 //! A registered link to the relay: making one, what is said on its control stream, and whether it still answers.
 
-use crate::{
-    agent::AgentError,
-    registration::register,
-};
+use crate::{agent::AgentError, registration::register};
 use converge_proto::{
     CarrierChoice, Frame, FrameType, Id, Keepalive, RelayUrl,
     frame::FrameError,
     rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, messages::Line},
     session::{Watch, WatchAction},
 };
-use converge_transport::{
-    CloseCode, DialOptions, Link, LinkError, Role, Stream, StreamError, Traffic, dial,
-};
+use converge_transport::{CloseCode, DialOptions, Link, LinkError, Role, Stream, StreamError, Traffic, dial};
 use ssh_key::PrivateKey;
 use std::time::{Duration, Instant};
 
@@ -144,7 +139,8 @@ impl RelayLink {
             self.last_heard = now;
             return;
         }
-        let may_be_quiet = if is_owed_answers || traffic.sent > before.sent { QUIET_OWED } else { QUIET_IDLE };
+        let may_be_quiet =
+            if is_owed_answers || traffic.sent > before.sent { QUIET_OWED } else { QUIET_IDLE };
         if now.duration_since(self.last_heard) >= may_be_quiet && self.watch.awaiting_since().is_none() {
             self.watch.doubt(now);
         }

@@ -129,7 +129,11 @@ impl Sessions {
                 let context = context(number.to_string(), environment);
                 let Stream { recv, send } = stream;
                 let end = self.ssh.serve(tokio::io::join(recv, send), context, stop).await;
-                info!(session = number, logged_in = end.as_ref().is_ok_and(|end| end.logged_in), "session ends");
+                info!(
+                    session = number,
+                    logged_in = end.as_ref().is_ok_and(|end| end.logged_in),
+                    "session ends"
+                );
                 end?;
                 Ok(())
             }

@@ -81,7 +81,9 @@ pub enum ClientError {
         last: Box<ClientError>,
     },
     /// Another agent has the ID by now.
-    #[error("the session is lost: an agent with another host key has the ID now; copy the address again from the job's log")]
+    #[error(
+        "the session is lost: an agent with another host key has the ID now; copy the address again from the job's log"
+    )]
     AnotherAgent,
     /// This machine failed.
     #[error("{what}: {source}")]
@@ -109,7 +111,9 @@ impl ClientError {
             Self::Refused { code, .. } => match *code {
                 RefusalCode::NO_SUCH_ID => ExitStatus::NoSuchId,
                 RefusalCode::STOPPING => ExitStatus::Unreachable,
-                RefusalCode::AGENT_LOST | RefusalCode::NO_SUCH_SESSION | RefusalCode::EXPIRED => ExitStatus::Lost,
+                RefusalCode::AGENT_LOST | RefusalCode::NO_SUCH_SESSION | RefusalCode::EXPIRED => {
+                    ExitStatus::Lost
+                }
                 _ => ExitStatus::Refused,
             },
             Self::HostKeyMismatch { .. } => ExitStatus::HostKeyMismatch,

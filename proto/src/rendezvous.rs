@@ -10,13 +10,13 @@ pub mod id_table;
 pub mod messages;
 pub mod refusal;
 
+pub use crate::message::Message;
 pub use handshake::{
     HandshakeStep, RegisterHandshake, VerifiedAgent, proof_over_challenge, proof_over_exporter,
 };
 pub use id_table::{Claim, IdTable, LinkNumber};
 pub use messages::{
-    AgentInfo, Bye, Challenge, ClientInfo, Connect, Connected, Found, Goaway, Incoming, Limits, Lookup,
-    Ping, Pong, Proof, Reassigned, Refused, Register, Registered, SessionKind, Waiting,
+    AgentInfo, Bye, Challenge, ClientInfo, Connect, Connected, Found, Goaway, Incoming, Limits, Lookup, Ping,
+    Pong, Proof, Reassigned, Refused, Register, Registered, SessionKind, Waiting,
 };
-pub use crate::message::Message;
 pub use refusal::RefusalCode;

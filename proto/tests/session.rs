@@ -143,11 +143,8 @@ impl Pair {
 
     fn carry(&mut self, to_agent: bool, len: usize) -> usize {
         let now = self.now;
-        let (from, to) = if to_agent {
-            (&mut self.client, &mut self.agent)
-        } else {
-            (&mut self.agent, &mut self.client)
-        };
+        let (from, to) =
+            if to_agent { (&mut self.client, &mut self.agent) } else { (&mut self.agent, &mut self.client) };
         while let Some(chunk) = from.session.poll_transmit(now) {
             to.inbound.push_back(chunk);
         }

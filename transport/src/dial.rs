@@ -85,8 +85,9 @@ pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Re
     let trust = TrustConfig::new(trust).map_err(|error| DialError::Setup(error.to_string()))?;
     let route = Route::of(relay, &options.proxy).await?;
     let dialing = Dialing { relay, role, trust: &trust, route: &route };
-    let quic = limited(Carrier::Quic, dialing.quic());
-    let websocket = limited(Carrier::WebSocket, dialing.websocket());
+    // Boxed: together they are larger than what a caller should carry around in its own future.
+    let quic = limited(Carrier::Quic, Box::pin(dialing.quic()));
+    let websocket = limited(Carrier::WebSocket, Box::pin(dialing.websocket()));
     let carriers = match role {
         Role::RawClient(_) => CarrierChoice::WebSocket,
         Role::Agent | Role::Client(_) => relay.carriers(),

@@ -96,8 +96,7 @@ impl SessionLink {
     fn new(session: Session) -> (SessionIo, Self) {
         let state = Mutex::new(State { session, reader: None, writer: None });
         let (transmit, events, over) = (Notify::new(), Notify::new(), Notify::new());
-        let shared =
-            Arc::new(Shared { state, transmit, events, over, attached: watch::Sender::new(false) });
+        let shared = Arc::new(Shared { state, transmit, events, over, attached: watch::Sender::new(false) });
         (SessionIo::new(shared.clone()), Self { shared })
     }
 

@@ -309,7 +309,9 @@ async fn changed(network: &mut Option<NetworkChanges>) {
 /// Whether trying again cannot help.
 fn is_final(error: &ClientError) -> bool {
     match error {
-        ClientError::AnotherAgent | ClientError::HostKeyMismatch { .. } | ClientError::SessionOver { .. } => true,
+        ClientError::AnotherAgent | ClientError::HostKeyMismatch { .. } | ClientError::SessionOver { .. } => {
+            true
+        }
         ClientError::Refused { code, .. } => matches!(
             *code,
             RefusalCode::NO_SUCH_SESSION

@@ -116,17 +116,19 @@ mod tests {
 
     const NEVER: u64 = 1_000_000;
 
+    /// QUIC's delay and answer, WebSocket's, the head start; the outcome, and when.
+    type Row = (
+        (u64, Outcome),
+        (u64, Outcome),
+        u64,
+        Result<&'static str, (Option<&'static str>, &'static str)>,
+        u64,
+    );
+
     /// Every row: when QUIC and WebSocket answer after their start, and what; the head start; who wins, and when.
     #[tokio::test(start_paused = true)]
     async fn carriers_win_and_lose_as_the_table_says() {
         let (quic, websocket) = (Ok("quic"), Ok("websocket"));
-        type Row = (
-            (u64, Outcome),
-            (u64, Outcome),
-            u64,
-            Result<&'static str, (Option<&'static str>, &'static str)>,
-            u64,
-        );
         let rows: [Row; 13] = [
             // QUIC answers within its head start: nobody else is asked.
             ((100, quic), (0, websocket), 250, Ok("quic"), 100),
