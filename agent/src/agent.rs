@@ -202,7 +202,7 @@ impl Agent {
                 }
                 event = current.next() => match event {
                     Ok(RelayEvent::Stream(stream)) => {
-                        self.sessions.accept(stream, carrier, self.environment(&registered.id), stop);
+                        self.sessions.accept(*stream, carrier, self.environment(&registered.id), stop);
                     }
                     Ok(RelayEvent::Goaway(said)) => {
                         info!(reason = %said.reason, "the relay is going away");

@@ -73,7 +73,7 @@ pub(crate) struct RelayLink {
 #[derive(Debug)]
 pub(crate) enum RelayEvent {
     /// A client.
-    Stream(Stream),
+    Stream(Box<Stream>),
     /// The relay will stop.
     Goaway(Goaway),
     /// The relay does not answer.
@@ -112,7 +112,7 @@ impl RelayLink {
                         return Ok(RelayEvent::Answered);
                     }
                 }
-                stream = self.link.accept_stream() => return Ok(RelayEvent::Stream(stream?)),
+                stream = self.link.accept_stream() => return Ok(RelayEvent::Stream(Box::new(stream?))),
                 () = sleep_until(lost) => return Err(LinkError::Silent.into()),
                 () = sleep_until(due) => match self.watch.handle_timeout(Instant::now()) {
                     WatchAction::Ask(token) => self.ask(token).await?,
@@ -148,7 +148,7 @@ impl RelayLink {
 
     /// Asks at once whether the relay is there: the network has changed.
     pub(crate) fn doubt(&mut self) {
-        if let Err(error) = self.link.rebind() {
+        if let Err(error) = self.link.follow_network_change() {
             tracing::debug!(%error, "no new socket");
         }
         self.watch.doubt(Instant::now());

@@ -10,6 +10,7 @@ use crate::{
 use converge_proto::rendezvous::handshake::ChannelBinding;
 use std::{
     fmt, io,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -48,8 +49,8 @@ pub struct Link {
 enum Kind {
     Quic {
         connection: quinn::Connection,
-        /// On the dialing end, where the link has an endpoint of its own.
-        endpoint: Option<quinn::Endpoint>,
+        /// Only on the dialing end, where the link has an endpoint of its own.
+        dialed: Option<Dialed>,
     },
     /// An agent's: many streams over one WebSocket.
     Multiplexed(MuxLink),
@@ -57,11 +58,22 @@ enum Kind {
     Single { stream: Arc<Mutex<Option<Stream>>>, counters: Counters },
 }
 
+/// The dialing end of a QUIC link.
+#[derive(Clone, Debug)]
+struct Dialed {
+    endpoint: quinn::Endpoint,
+    /// The address from which this machine spoke to the peer last, as far as it knows.
+    source: Arc<Mutex<Option<IpAddr>>>,
+}
+
 impl Link {
     /// A QUIC connection as a link. `endpoint` is the dialing end's own.
     pub fn quic(connection: quinn::Connection, endpoint: Option<quinn::Endpoint>) -> Self {
         let exporter = quic::exporter(&connection);
-        Self { kind: Kind::Quic { connection, endpoint }, exporter }
+        let source = quic::source_address(connection.remote_address()).ok();
+        let source = Arc::new(Mutex::new(source));
+        let dialed = endpoint.map(|endpoint| Dialed { endpoint, source });
+        Self { kind: Kind::Quic { connection, dialed }, exporter }
     }
 
     /// Many streams over one WebSocket. `exporter` is that of the TLS connection below, when there is one.
@@ -162,17 +174,27 @@ impl Link {
         }
     }
 
+    /// Follows a [change of the network](crate::NetworkChanges): when this machine now speaks to the peer from another
+    /// address, the link gets a [new socket](Self::rebind). Most changes are about something else, and a path that works
+    /// does not begin again for them.
+    ///
+    /// # Errors
+    /// When there is no new socket, or no way to the peer; the link goes on with the old one.
+    pub fn follow_network_change(&self) -> io::Result<()> {
+        let Kind::Quic { connection, dialed: Some(dialed) } = &self.kind else { return Ok(()) };
+        let now = quic::source_address(connection.remote_address())?;
+        let before = dialed.source.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        if before == Some(now) { Ok(()) } else { self.rebind() }
+    }
+
     /// Gives a QUIC link that was dialed from here a new UDP socket, and tells the peer at once from where it speaks now
-    /// (RFC 9000 section 9). To be called after a [change of the network](crate::NetworkChanges): the old socket may be
-    /// bound to an address that is gone. Nothing on any other link.
+    /// (RFC 9000 section 9). Nothing on any other link.
     ///
     /// # Errors
     /// When there is no new socket; the link goes on with the old one.
     pub fn rebind(&self) -> io::Result<()> {
-        match &self.kind {
-            Kind::Quic { endpoint: Some(endpoint), .. } => endpoint.rebind(quic::socket_like(endpoint)?),
-            Kind::Quic { endpoint: None, .. } | Kind::Multiplexed(_) | Kind::Single { .. } => Ok(()),
-        }
+        let Kind::Quic { dialed: Some(Dialed { endpoint, .. }), .. } = &self.kind else { return Ok(()) };
+        endpoint.rebind(quic::socket_like(endpoint)?)
     }
 
     /// Waits until what is on its way can have been acknowledged. To be called before a link is closed on which much
@@ -190,9 +212,9 @@ impl Link {
         self.close(code, reason);
         let told = async {
             match &self.kind {
-                Kind::Quic { endpoint: Some(endpoint), .. } => endpoint.wait_idle().await,
+                Kind::Quic { dialed: Some(dialed), .. } => dialed.endpoint.wait_idle().await,
                 Kind::Multiplexed(link) => link.ended().await,
-                Kind::Quic { endpoint: None, .. } | Kind::Single { .. } => {}
+                Kind::Quic { dialed: None, .. } | Kind::Single { .. } => {}
             }
         };
         let _ = tokio::time::timeout(FINISH_TIMEOUT, told).await;

@@ -15,7 +15,7 @@ use quinn::{
 use quinn_proto::HashedConnectionIdGenerator;
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -130,6 +130,13 @@ fn endpoint(
 /// A new socket for an endpoint that has dialed.
 pub(crate) fn socket_like(endpoint: &Endpoint) -> io::Result<UdpSocket> {
     socket(any_address(endpoint.local_addr()?))
+}
+
+/// The address from which this machine speaks to a peer, by its routes as they are now. Nothing is sent.
+pub(crate) fn source_address(peer: SocketAddr) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind(any_address(peer))?;
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn any_address(like: SocketAddr) -> SocketAddr {

@@ -13,7 +13,7 @@ use converge_proto::{
 use converge_transport::{
     Attachment, Carrier, CloseCode, Link, LinkError, NetworkChanges, SessionLink, Stream, StreamError,
 };
-use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -195,7 +195,7 @@ impl<'a> Keeper<'a> {
                 },
                 () = changed(&mut self.network) => {
                     debug!("the network has changed");
-                    if let Err(error) = link.rebind() {
+                    if let Err(error) = link.follow_network_change() {
                         debug!(%error, "no new socket");
                     }
                     self.session.doubt();
@@ -218,7 +218,7 @@ impl<'a> Keeper<'a> {
     /// Tries until there is a path again, for as long as the agent keeps the session.
     async fn find_again(&mut self, lost: &StreamError, link: Link) -> Result<Path, ClientError> {
         let deadline = Instant::now() + RESUME_WINDOW;
-        let mut last = ClientError::Lost(lost.clone());
+        let mut trouble = ClientError::Lost(lost.clone());
         // A relay or an agent that has lost the stream alone is asked on the same link first.
         let is_stopping = matches!(lost, StreamError::Reset(RefusalCode::STOPPING));
         if link.carrier() == Carrier::Quic && matches!(lost, StreamError::Reset(_)) && !is_stopping {
@@ -236,7 +236,7 @@ impl<'a> Keeper<'a> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(ClientError::LostForGood { after: RESUME_WINDOW, last: Box::new(last) });
+                return Err(ClientError::LostForGood { after: RESUME_WINDOW, last: Box::new(trouble) });
             }
             let attempt = self.paths.attempt(left);
             let trying = async {
@@ -254,7 +254,7 @@ impl<'a> Keeper<'a> {
                 Ok(Err(error)) if is_final(&error) => return Err(error),
                 Ok(Err(error)) => {
                     debug!(%error, "no path yet");
-                    last = error;
+                    trouble = error;
                 }
                 Err(_) => {}
             }
@@ -274,7 +274,7 @@ fn dialing<'a>(paths: &mut Paths<'a>, carriers: CarrierChoice) -> Candidate<'a> 
     }))
 }
 
-impl<'a> Candidate<'a> {
+impl Candidate<'_> {
     /// The next step, or the path. Cancel-safe.
     async fn next(&mut self) -> Result<Option<Path>, ClientError> {
         match self {
@@ -293,9 +293,9 @@ impl<'a> Candidate<'a> {
 }
 
 async fn sleep_until(time: Option<Instant>) {
-    OptionFuture::from(time.map(tokio::time::sleep_until)).await;
-    if time.is_none() {
-        std::future::pending().await
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -46,16 +46,16 @@ impl Decoder {
 
     /// Takes bytes until a frame is whole or its kind is known to need no gathering.
     fn next_frame(&mut self, input: &mut Bytes) -> Result<Option<Frame>, FrameError> {
-        if self.gathered.is_empty() {
-            if let Some((frame_type, payload_len, header_len)) = decode_header(input)? {
-                if self.passes_through(frame_type, payload_len) {
-                    input.advance(header_len);
-                    return Ok(None);
-                }
-                if input.len() >= header_len + payload_len {
-                    input.advance(header_len);
-                    return Ok(Some(Frame { frame_type, payload: input.split_to(payload_len) }));
-                }
+        if self.gathered.is_empty()
+            && let Some((frame_type, payload_len, header_len)) = decode_header(input)?
+        {
+            if self.passes_through(frame_type, payload_len) {
+                input.advance(header_len);
+                return Ok(None);
+            }
+            if input.len() >= header_len + payload_len {
+                input.advance(header_len);
+                return Ok(Some(Frame { frame_type, payload: input.split_to(payload_len) }));
             }
         }
         let missing = missing_bytes(&self.gathered)?.min(input.len());
