@@ -15,6 +15,7 @@ use converge_proto::{
         Message, Ping, Pong, Reassigned, RefusalCode, Refused, Register, Registered, SessionKind, Waiting,
         proof_over_challenge, proof_over_exporter,
     },
+    session::{Ack, Attach, Attached, Notice, Reset, Secret, SessionId, Severity},
 };
 use data_encoding::HEXLOWER;
 use minicbor::{Decoder, data::Type};
@@ -33,6 +34,8 @@ const SPECIFICATION: &str = include_str!("../../docs/protocol.md");
 
 const SEED: [u8; 32] = [1; 32];
 const EXPORTER: [u8; 32] = [2; 32];
+const SESSION: SessionId = SessionId([4; 16]);
+const SECRET: Secret = Secret([5; 16]);
 const CHALLENGE: Challenge = Challenge { nonce: [3; 32] };
 
 #[test]
@@ -136,10 +139,21 @@ impl MessageVector {
         }
     }
 
+    /// A frame whose payload is no message.
+    fn bytes(title: &'static str, frame_type: FrameType, payload: &'static [u8]) -> Self {
+        let frame = Frame { frame_type, payload: Bytes::from_static(payload) };
+        Self { title, frame, reads_back: Box::new(move |frame| frame.payload == payload) }
+    }
+
     fn block(&self) -> String {
         assert!(self.title.starts_with(&self.frame.frame_type.to_string()), "{}", self.title);
+        let payload = if [FrameType::DATA, FrameType::FIN].contains(&self.frame.frame_type) {
+            ("bytes", HEXLOWER.encode(&self.frame.payload))
+        } else {
+            ("cbor", notation(&self.frame.payload))
+        };
         Block::new(self.title)
-            .line("cbor", &notation(&self.frame.payload))
+            .line(payload.0, &payload.1)
             .line("wire", &HEXLOWER.encode(&self.frame.to_bytes()))
             .text
     }
@@ -197,11 +211,17 @@ fn messages() -> Vec<MessageVector> {
         ),
         MessageVector::of(
             "Connect, least",
-            Connect { id: wanted(), kind: raw, client: bare_client(), wait_ms: 0 },
+            Connect { id: wanted(), kind: raw, client: bare_client(), wait_ms: 0, session: None },
         ),
         MessageVector::of(
             "Connect, all fields",
-            Connect { id: wanted(), kind: raw, client: client(), wait_ms: 60_000 },
+            Connect {
+                id: wanted(),
+                kind: SessionKind::Resumable,
+                client: client(),
+                wait_ms: 60_000,
+                session: Some(SESSION),
+            },
         ),
         MessageVector::of("Lookup", Lookup { id: wanted(), wait_ms: 60_000 }),
         MessageVector::of("Connected, least", Connected { host_key: host_key(), agent: bare_agent() }),
@@ -222,6 +242,48 @@ fn messages() -> Vec<MessageVector> {
             Goaway { reason: "the relay is being updated".into_text(), retry_after_ms: 2000 },
         ),
         MessageVector::of("Bye", Bye { reason: "the job has ended".into_text() }),
+        MessageVector::of(
+            "Attach, the first",
+            Attach {
+                session: SESSION,
+                secret: SECRET,
+                attempt: 0,
+                resume: false,
+                received: 0,
+                limit: 4_194_304,
+            },
+        ),
+        MessageVector::of(
+            "Attach, a later one",
+            Attach {
+                session: SESSION,
+                secret: SECRET,
+                attempt: 3,
+                resume: true,
+                received: 1000,
+                limit: 4_195_304,
+            },
+        ),
+        MessageVector::of("Attached", Attached { received: 2000, limit: 4_196_304, start: 1200 }),
+        MessageVector::bytes("Data", FrameType::DATA, b"SSH-2.0-OpenSSH_9.2\r\n"),
+        MessageVector::of("Ack", Ack { received: 2021, limit: 4_196_325 }),
+        MessageVector::bytes("Fin", FrameType::FIN, b""),
+        MessageVector::of(
+            "Reset",
+            Reset { code: RefusalCode::EXPIRED, text: "nobody came back".into_text() },
+        ),
+        MessageVector::of(
+            "Notice, least",
+            Notice { severity: Severity::Info, text: "hello".into_text(), remaining_ms: None },
+        ),
+        MessageVector::of(
+            "Notice, all fields",
+            Notice {
+                severity: Severity::Warning,
+                text: "this job ends in 5 minutes".into_text(),
+                remaining_ms: Some(300_000),
+            },
+        ),
     ]
 }
 
@@ -240,10 +302,15 @@ fn readings() -> Vec<(&'static str, Bytes)> {
         ("a type and a length in more bytes than they need", hex("4020 80000003 a10007")),
         (
             "a session kind of a newer client",
-            framed(FrameType::CONNECT, "a4 00 6161 01 01 02 a1 00 6162 03 00"),
+            framed(FrameType::CONNECT, "a4 00 6161 01 02 02 a1 00 6162 03 00"),
         ),
         ("a refusal code of a newer relay", framed(FrameType::REFUSED, "a2 00 1863 01 613f")),
         ("a text with a control character", framed(FrameType::BYE, "a1 00 62 0761")),
+        ("a severity of a newer agent", framed(FrameType::NOTICE, "a2 00 09 01 613f")),
+        (
+            "a session ID of another length",
+            framed(FrameType::CONNECT, "a5 00 6161 01 01 02 a1 00 6162 03 00 04 41 00"),
+        ),
         ("an unknown odd frame", hex("4041 02 ffff")),
         ("an unknown even frame", hex("4040 02 ffff")),
         ("a key that is not an integer", framed(FrameType::PING, "a1 6130 07")),
@@ -374,6 +441,7 @@ fn note_item(decoder: &mut Decoder<'_>, out: &mut String) -> Result<(), minicbor
         }
         Type::Bytes => write!(out, "h'{}'", HEXLOWER.encode(decoder.bytes()?)).expect("a string"),
         Type::String => write!(out, "{:?}", decoder.str()?).expect("a string"),
+        Type::Bool => write!(out, "{}", decoder.bool()?).expect("a string"),
         _ => write!(out, "{}", decoder.u64()?).expect("a string"),
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Why a relay says no.
+//! Why a relay, or an agent, says no.
 
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use std::fmt;
@@ -31,7 +31,7 @@ codes! {
     5 LIMIT "limit",
     /// The agent's link broke while the session was set up.
     6 AGENT_LOST "agent_lost",
-    /// The relay is about to stop.
+    /// The sender is about to stop.
     7 STOPPING "stopping",
     /// The relay could not do it for a reason of its own.
     8 INTERNAL "internal",
