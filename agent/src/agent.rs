@@ -17,7 +17,10 @@ use converge_transport::{
 };
 use futures_util::future::BoxFuture;
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -190,6 +193,7 @@ impl Agent {
         let mut goaway: Option<Goaway> = None;
         let mut try_again = None;
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let error = loop {
             let is_free = matches!(next, NextLink::No);
             tokio::select! {

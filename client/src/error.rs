@@ -66,6 +66,9 @@ pub enum ClientError {
     /// The session broke.
     #[error("the session was cut: {0}; connect again")]
     Lost(#[from] StreamError),
+    /// The relay knows the agent, and the agent does not answer.
+    #[error("the agent does not answer: its network may be down, or the job is stuck; try again in a minute")]
+    AgentSilent,
     /// The session was over before its end.
     #[error("the session has ended: {error}; connect again")]
     SessionOver {
@@ -117,9 +120,11 @@ impl ClientError {
                 _ => ExitStatus::Refused,
             },
             Self::HostKeyMismatch { .. } => ExitStatus::HostKeyMismatch,
-            Self::Lost(_) | Self::SessionOver { .. } | Self::LostForGood { .. } | Self::AnotherAgent => {
-                ExitStatus::Lost
-            }
+            Self::Lost(_)
+            | Self::AgentSilent
+            | Self::SessionOver { .. }
+            | Self::LostForGood { .. }
+            | Self::AnotherAgent => ExitStatus::Lost,
         }
     }
 }

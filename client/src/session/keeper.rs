@@ -22,8 +22,8 @@ use tracing::{debug, info};
 const FIRST_UPGRADE: Duration = Duration::from_secs(30);
 /// The longest pause between two tries.
 const LAST_UPGRADE: Duration = Duration::from_mins(5);
-/// How long a link that looks alive has to carry the session on after its stream was lost.
-const SAME_LINK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the relay waits for the agent to be back, on a link that looks alive after its stream was lost.
+const SAME_LINK_WAIT: Duration = Duration::from_secs(2);
 /// How long a try has at least, whatever changes.
 const SHORTEST_TRY: Duration = Duration::from_secs(3);
 /// A path that lasted so long was a good one, and the next trouble is a new one.
@@ -222,9 +222,9 @@ impl<'a> Keeper<'a> {
         // A relay or an agent that has lost the stream alone is asked on the same link first.
         let is_stopping = matches!(lost, StreamError::Reset(RefusalCode::STOPPING));
         if link.carrier() == Carrier::Quic && matches!(lost, StreamError::Reset(_)) && !is_stopping {
-            let attempt = self.paths.attempt(Duration::ZERO);
+            let attempt = self.paths.attempt(SAME_LINK_WAIT);
             let attaching = attempt.attach(link.clone());
-            match tokio::time::timeout(SAME_LINK_TIMEOUT, attaching).await {
+            match tokio::time::timeout(SAME_LINK_WAIT * 2, attaching).await {
                 Ok(Ok(path)) => return Ok(path),
                 Ok(Err(error)) if is_final(&error) => return Err(error),
                 Ok(Err(error)) => debug!(%error, "not on the same link"),

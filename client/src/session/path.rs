@@ -4,14 +4,17 @@ use super::{once, question};
 use crate::{error::ClientError, target::Target};
 use converge_proto::{
     CarrierChoice, HostKey, RelayUrl,
-    rendezvous::{ClientInfo, Connect, Connected, Message, SessionKind, messages::Name},
+    rendezvous::{ClientInfo, Connect, Connected, Message, RefusalCode, SessionKind, messages::Name},
     session::{Attach, Attached, Secret, SessionId},
 };
-use converge_transport::{Link, LinkError, Role, SessionLink, Stream, StreamError, dial};
+use converge_transport::{Link, Role, SessionLink, Stream, StreamError, dial};
 use std::time::Duration;
 
 /// An agent that is there answers an `Attach` by then; if not, its own link is dead and it will be back on another.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often an agent that does not answer is asked before a session begins.
+const FIRST_TRIES: u32 = 4;
 
 /// A stream that leads to the agent, which has agreed to go on with the session there.
 #[derive(Debug)]
@@ -54,10 +57,22 @@ impl<'a> Paths<'a> {
     /// # Errors
     /// [`ClientError`].
     pub(super) async fn first(&mut self) -> Result<Path, ClientError> {
+        let link = dial_relay(self.target, Role::Client(&self.target.address.id)).await?;
         let mut attempt = self.attempt(self.target.wait);
         attempt.says_wait = true;
-        let link = dial_relay(self.target, Role::Client(&self.target.address.id)).await?;
-        let path = attempt.attach(link).await?;
+        let mut result = attempt.attach(link).await;
+        for _ in 1..FIRST_TRIES {
+            let Err(error) = &result else { break };
+            if !is_agent_away(error) {
+                break;
+            }
+            // Its link may be dead without anybody knowing yet, and it will be back on another.
+            tracing::debug!(%error, "the agent does not answer; asking again");
+            let attempt = self.attempt(ATTACH_TIMEOUT);
+            let link = attempt.dial(CarrierChoice::Auto).await?;
+            result = attempt.attach(link).await;
+        }
+        let path = result?;
         self.target.check_host_key(&path.host_key)?;
         self.host_key = Some(path.host_key.clone());
         Ok(path)
@@ -129,10 +144,15 @@ impl Attempt<'_> {
             return Err(ClientError::AnotherAgent);
         }
         let answer = tokio::time::timeout(ATTACH_TIMEOUT, question::answer(&mut stream, &mut |_| ())).await;
-        let attached: Attached = answer.map_err(|_| StreamError::from(LinkError::Silent))??;
+        let attached: Attached = answer.map_err(|_| ClientError::AgentSilent)??;
         tracing::debug!(carrier = %link.carrier(), agent = %connected.agent.software, "attached");
         Ok(Path { link, stream, attached, host_key: connected.host_key })
     }
+}
+
+/// Whether the relay is there and the agent is not.
+fn is_agent_away(error: &ClientError) -> bool {
+    matches!(error, ClientError::AgentSilent | ClientError::Refused { code: RefusalCode::AGENT_LOST, .. })
 }
 
 /// Dials the target's relay.
