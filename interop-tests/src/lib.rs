@@ -1,16 +1,20 @@
 //! Real programs against real Converge processes.
 //!
 //! This crate sees the other crates only as their programs: it starts them, runs OpenSSH and others against them, and
-//! looks at what comes out. Start with [`Setup`], which is a relay, an agent and a key in a directory of their own.
+//! looks at what comes out. Start with [`Setup`], which is a relay, an agent and a key in a directory of their own, or with
+//! [`Lab`], which puts them on hosts with an internet between them.
 //!
-//! `src/bin/demo.rs` is `make demo`, `src/bin/bench.rs` is `make bench`, `tests/stories.rs` are the tests.
+//! `src/bin/demo.rs` is `make demo`, `src/bin/bench.rs` is `make bench`, `tests/stories.rs` and
+//! `tests/lab.rs` are the tests.
 
 pub mod files;
+pub mod lab;
 pub mod process;
 pub mod programs;
 pub mod setup;
 pub mod terminal;
 
+pub use lab::Lab;
 pub use process::Process;
 pub use setup::{Agent, Carrier, Relay, Setup};
 pub use terminal::Terminal;

@@ -281,26 +281,33 @@ impl Setup {
 
     /// What keeps OpenSSH to this setup's key and away from this machine's configuration.
     pub fn ssh_options(&self) -> Vec<String> {
-        let key = self.key().display().to_string();
-        ["-F", "none", "-i", &key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
-            .map(str::to_owned)
-            .to_vec()
+        ssh_options(&self.key())
     }
 }
 
 impl Drop for Setup {
     /// In a test that fails, everything that any process has logged is shown.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
+        if std::thread::panicking() {
+            show_logs(self.path());
         }
-        let Ok(entries) = fs::read_dir(self.path()) else { return };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let is_log = path.extension().is_some_and(|extension| extension == "log");
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            if is_log && !text.is_empty() {
-                println!("--- {} logged:\n{text}", path.file_stem().unwrap_or_default().display());
-            }
+    }
+}
+
+/// What keeps OpenSSH to this key and away from this machine's configuration.
+pub fn ssh_options(key: &Path) -> Vec<String> {
+    let key = key.display().to_string();
+    ["-F", "none", "-i", &key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"].map(str::to_owned).to_vec()
+}
+
+/// Prints every log in a directory.
+pub fn show_logs(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        if is_log && !text.is_empty() {
+            println!("--- {} logged:\n{text}", path.file_stem().unwrap_or_default().display());
         }
     }
 }
