@@ -131,6 +131,14 @@ impl Process {
         ended.with_context(|| self.everything())
     }
 
+    /// How the process has ended, if it has.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("cannot look after {}", self.name))
+    }
+
     /// What the process has written to standard error so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

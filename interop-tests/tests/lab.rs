@@ -23,9 +23,15 @@ fn play(name: &str, job: Access, laptop: Access, scenario: fn(&Lab) -> Result<()
 }
 
 mod lab {
+    mod carriers;
     mod emulation;
     mod gateways;
+    mod proxies;
     mod remains;
+    mod shell;
+    mod slow;
+    mod survival;
     mod throughput;
     mod traffic;
+    mod transfer;
 }

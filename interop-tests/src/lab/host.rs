@@ -34,6 +34,8 @@ pub enum Access {
 pub(super) const LAN_DEVICE: &str = "lan";
 /// Every local network is the same, as at home; the router or proxy is its first host.
 pub(super) const LAN_ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 1);
+/// An address that nobody else has.
+const SPARE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 99, 99);
 /// The last byte of a host's first address.
 const FIRST_ADDRESS: u8 = 10;
 /// The last byte of its last one; then it begins again.
@@ -145,6 +147,18 @@ impl Host {
         let last = self.last_byte.load(Ordering::Relaxed);
         self.take_address(if last >= LAST_ADDRESS { FIRST_ADDRESS } else { last + 1 })?;
         Ok(self.address())
+    }
+
+    /// Gives it one more address and takes that away again: what its programs see of a network that has come, while
+    /// nothing that they use goes.
+    ///
+    /// # Errors
+    /// When the system does not want to.
+    pub fn announce_network(&self) -> Result<()> {
+        let device = self.device;
+        self.namespace.configure(&format!(
+            "address add {SPARE_ADDRESS}/32 dev {device}\naddress del {SPARE_ADDRESS}/32 dev {device}\n"
+        ))
     }
 
     fn take_address(&self, last_byte: u8) -> Result<()> {

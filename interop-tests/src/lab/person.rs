@@ -8,10 +8,10 @@ use crate::{
     terminal::Terminal,
 };
 use anyhow::Result;
-use std::{ffi::OsStr, process::Command};
+use std::{ffi::OsStr, fs, process::Command};
 
 impl Lab {
-    /// `converge`, for the laptop.
+    /// `converge`, for the laptop, which says on standard error what becomes of the session.
     ///
     /// # Errors
     /// When it has not been built.
@@ -22,7 +22,7 @@ impl Lab {
         for name in ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"] {
             command.env_remove(name);
         }
-        command.env("TMPDIR", self.path());
+        command.env("TMPDIR", self.path()).env("CONVERGE_LOG", "info");
         Ok(command)
     }
 
@@ -45,20 +45,14 @@ impl Lab {
         self.laptop().run(self.openssh("ssh", agent)?.args(command), b"")
     }
 
-    /// Starts ssh on the laptop, whose input is written in lines. Its log is `name.log`.
+    /// Starts sftp on the laptop with this batch of commands, on a carrier or `auto`. Its log is `sftp.log`.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_ssh(&self, name: &str, agent: &Agent, command: &str) -> Result<Process> {
-        self.laptop().start(name, self.openssh("ssh", agent)?.arg(command))
-    }
-
-    /// Starts sftp on the laptop with this batch of commands. Its log is `sftp.log`.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn start_sftp(&self, agent: &Agent, batch: &str) -> Result<Process> {
-        let mut sftp = self.laptop().start("sftp", self.openssh("sftp", agent)?.args(["-b", "-"]))?;
+    pub fn start_sftp(&self, agent: &Agent, carrier: &str, batch: &str) -> Result<Process> {
+        let mut sftp = self.openssh("sftp", agent)?;
+        sftp.env("CONVERGE_TRANSPORT", carrier).args(["-b", "-"]);
+        let mut sftp = self.laptop().start("sftp", &mut sftp)?;
         for line in batch.lines() {
             sftp.write_line(line)?;
         }
@@ -66,12 +60,18 @@ impl Lab {
         Ok(sftp)
     }
 
-    /// Opens a terminal on the laptop with ssh in it.
+    /// Opens a terminal on the laptop with a command in it, whose standard error goes to `name.log`: what the client has
+    /// to say must not get between what the job says.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn open_terminal(&self, agent: &Agent) -> Result<Terminal> {
-        let command = self.openssh("ssh", agent)?;
+    pub fn open_terminal(&self, name: &str, command: &Command) -> Result<Terminal> {
+        let command = Agent::by_shell(&format!("exec \"$0\" \"$@\" 2>> {name}.log"), command);
         self.laptop().enter(|| Terminal::open(command, 24, 80))
+    }
+
+    /// What `name.log` holds so far.
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.path().join(format!("{name}.log"))).unwrap_or_default()
     }
 }

@@ -10,10 +10,12 @@ use anyhow::Result;
 use std::{
     fs,
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
     sync::{Mutex, PoisonError},
 };
+use tempfile::TempDir;
 
 /// Where Debian has the modules.
 const MODULES: &str = "/usr/lib/apache2/modules";
@@ -29,22 +31,26 @@ pub struct HttpProxy {
     /// Before the network, so that it is ended first; behind a lock, so that a lab can be used from several threads.
     process: Mutex<Process>,
     _namespace: Namespace,
+    _files: TempDir,
 }
 
 impl HttpProxy {
     /// Starts one on a host that has both devices.
     pub(super) fn start(namespace: Namespace, name: &str, directory: &Path) -> Result<Self> {
-        let file = |suffix: &str| directory.join(format!("{name}.{suffix}"));
-        fs::write(file("users"), format!("{USER}:{{SHA}}{PASSWORD_HASH}\n"))?;
-        fs::write(file("conf"), configuration(&file("users"), &file("pid")))?;
+        // Apache gives up its rights before it reads them, and the lab's directory is nobody else's.
+        let readable = fs::Permissions::from_mode(0o755);
+        let files = tempfile::Builder::new().prefix("converge-lab-proxy-").permissions(readable).tempdir()?;
+        let (users, configuration) = (files.path().join("users"), files.path().join("configuration"));
+        fs::write(&users, format!("{USER}:{{SHA}}{PASSWORD_HASH}\n"))?;
+        fs::write(&configuration, configure(&users, &files.path().join("pid")))?;
         let mut command = Command::new(programs::installed("apache2")?);
-        command.args(["-D", "FOREGROUND", "-f"]).arg(file("conf"));
+        command.args(["-D", "FOREGROUND", "-f"]).arg(&configuration);
         let process = namespace.enter(|| {
             let process = Process::start(name, &mut command, directory)?;
             eventually("the proxy to listen", || TcpStream::connect((LAN_ROUTER, PORT)).ok())?;
             Ok(process)
         })?;
-        Ok(Self { process: Mutex::new(process), _namespace: namespace })
+        Ok(Self { process: Mutex::new(process), _namespace: namespace, _files: files })
     }
 
     /// Everything it has logged so far.
@@ -72,7 +78,7 @@ impl HttpProxy {
     }
 }
 
-fn configuration(users: &Path, pid: &Path) -> String {
+fn configure(users: &Path, pid: &Path) -> String {
     let modules = [
         "mpm_event",
         "authn_core",
@@ -89,6 +95,8 @@ fn configuration(users: &Path, pid: &Path) -> String {
         "{load}\
          ServerName {LAN_ROUTER}\n\
          Listen {LAN_ROUTER}:{PORT}\n\
+         User www-data\n\
+         Group www-data\n\
          PidFile {pid}\n\
          ErrorLog /dev/stderr\n\
          LogLevel info\n\
