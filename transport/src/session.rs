@@ -5,9 +5,11 @@
 
 mod copy;
 mod io;
+mod pieces;
 
 pub use copy::{SessionCopyError, copy_session};
 pub use io::SessionIo;
+pub use pieces::Pieces;
 
 use crate::{
     close::{LinkError, StreamError},
@@ -25,6 +27,18 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{Notify, watch};
+
+/// So many bytes that wait for the application are a reason to let it have its turn.
+const READER_IS_BEHIND: u64 = 128 * 1024;
+
+/// What a chunk means for the reading of further ones.
+enum Handled {
+    GoOn,
+    /// The application has not taken what came before.
+    ReaderIsBehind,
+    /// The session is over by it.
+    Over,
+}
 
 /// The side of a session that streams are attached to, one at a time. Clones are the same session.
 #[derive(Clone, Debug)]
@@ -245,18 +259,26 @@ impl Attachment {
                 }
                 return Err(LinkError::Broken("the stream ended before the session".to_owned()).into());
             };
-            if self.handle_chunk(chunk) {
-                return Ok(());
+            match self.handle_chunk(chunk) {
+                Handled::Over => return Ok(()),
+                // Its bytes are still in the processor's cache; and what is taken now need not be kept.
+                Handled::ReaderIsBehind => tokio::task::yield_now().await,
+                Handled::GoOn => {}
             }
         }
     }
 
-    /// Returns whether the session is over by it.
-    fn handle_chunk(&self, chunk: Bytes) -> bool {
+    fn handle_chunk(&self, chunk: Bytes) -> Handled {
         let mut state = self.shared.lock();
         let handled = state.session.handle_chunk(chunk, Instant::now());
         state.wake(&self.shared);
-        handled.is_err()
+        if handled.is_err() {
+            Handled::Over
+        } else if state.session.unread_bytes() >= READER_IS_BEHIND {
+            Handled::ReaderIsBehind
+        } else {
+            Handled::GoOn
+        }
     }
 
     /// Ends with an error, or when the session is over and everything was said.

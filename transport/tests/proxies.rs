@@ -105,7 +105,7 @@ async fn met(scheme: &str, answer: Vec<u8>) -> (String, &'static str, bool) {
 #[tokio::test]
 async fn refusals_of_proxies_have_their_own_words() {
     let (words, advice, may_pass) = met("http", b"HTTP/1.1 407 No\r\n\r\n".to_vec()).await;
-    assert_eq!(words, "refuses the user name and password");
+    assert_eq!(words, "refuses the user name and password (HTTP status 407)");
     assert!(advice.contains("http://USER:PASSWORD@HOST:PORT"), "{advice}");
     assert!(!may_pass);
     let (words, advice, may_pass) = met("http", b"HTTP/1.1 403 No\r\n\r\n".to_vec()).await;

@@ -20,7 +20,7 @@ fn proxy_with_a_password_leads_to_the_relay(lab: &Lab) -> Result<()> {
     for wrong in [laptop.url_with_wrong_password(), laptop.url_without_password()] {
         let refused = ssh(&wrong)?;
         assert_eq!(refused.status.code(), Some(4), "{}", refused.stderr);
-        assert!(refused.stderr.contains("user name and password"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("user name and password (HTTP status 407)"), "{}", refused.stderr);
         assert!(!refused.stderr.contains(":wrong@"), "it is not shown: {}", refused.stderr);
     }
     // The same words for whoever reads the job's log.
@@ -28,6 +28,6 @@ fn proxy_with_a_password_leads_to_the_relay(lab: &Lab) -> Result<()> {
     agent.env("HTTPS_PROXY", job.url_with_wrong_password());
     let refused = lab.job().enter(|| run(&mut agent, b""))?;
     assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
-    assert!(refused.stderr.contains("user name and password"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("user name and password (HTTP status 407)"), "{}", refused.stderr);
     Ok(())
 }

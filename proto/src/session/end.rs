@@ -178,7 +178,7 @@ impl Session {
         self.receiving.read()
     }
 
-    /// The same, at most `max` of them.
+    /// The same, at most `max` bytes.
     pub fn read_some(&mut self, max: usize) -> Option<Bytes> {
         self.receiving.read_some(max)
     }
@@ -186,6 +186,11 @@ impl Session {
     /// Nothing more will be read: what the peer sends is dropped.
     pub fn discard(&mut self) {
         self.receiving.discard();
+    }
+
+    /// How many bytes there are to read.
+    pub fn unread_bytes(&self) -> u64 {
+        self.receiving.unread_bytes()
     }
 
     /// Whether there are bytes to read.

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// Received so much since the last `Ack`, another is due at once, so that the peer need not keep it.
-const ACK_AFTER_BYTES: u64 = 128 * 1024;
+const ACK_AFTER_BYTES: u64 = 512 * 1024;
 /// Consumed so much since the last `Ack`, another is due at once, so that the peer need not stop.
 const CREDIT_AFTER_BYTES: u64 = WINDOW_BYTES / 4;
 /// Pieces beyond this are put together, so that tiny frames cost no more memory than large ones.
@@ -65,6 +65,11 @@ impl Receiving {
     /// Whether the application has everything up to the end.
     pub(super) fn is_at_end(&self) -> bool {
         self.has_fin && self.pieces.is_empty()
+    }
+
+    /// How many bytes wait for the application.
+    pub(super) fn unread_bytes(&self) -> u64 {
+        self.received - self.consumed - u64::from(self.has_fin)
     }
 
     pub(super) fn is_readable(&self) -> bool {

@@ -52,15 +52,33 @@ pub(crate) enum ProxyProblem {
     /// Its own certificate is not trusted, or its TLS fails otherwise.
     Tls(String),
     /// It wants a user name and password, and the URL has none.
-    WantsPassword,
+    WantsPassword(AskedBy),
     /// It does not take those in the URL.
-    RefusesPassword,
+    RefusesPassword(AskedBy),
     /// It wants a login of kinds that we cannot do.
     OtherLogin(String),
     /// It says no: an HTTP status, or SOCKS's own words.
     Refuses(String),
     /// It is no proxy of this kind.
     NotAProxy(String),
+}
+
+/// How a proxy asks for a password. The number is what people search for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AskedBy {
+    /// HTTP status 407 (RFC 9110 section 15.5.8).
+    Http407,
+    /// SOCKS version 5 (RFC 1929).
+    Socks,
+}
+
+impl fmt::Display for AskedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http407 => " (HTTP status 407)",
+            Self::Socks => "",
+        })
+    }
 }
 
 impl Cause {
@@ -126,8 +144,8 @@ impl fmt::Display for ProxyProblem {
             Self::Unreachable(error) => write!(f, "cannot be reached: {error}"),
             Self::Silent => f.write_str("does not answer"),
             Self::Tls(detail) => write!(f, "does not speak TLS that can be trusted: {detail}"),
-            Self::WantsPassword => f.write_str("wants a user name and password"),
-            Self::RefusesPassword => f.write_str("refuses the user name and password"),
+            Self::WantsPassword(by) => write!(f, "wants a user name and password{by}"),
+            Self::RefusesPassword(by) => write!(f, "refuses the user name and password{by}"),
             Self::OtherLogin(kinds) => write!(f, "wants a login of a kind that is not supported ({kinds})"),
             Self::Refuses(answer) => write!(f, "does not connect us to the relay: {answer}"),
             Self::NotAProxy(detail) => write!(f, "does not answer like a proxy of this kind: {detail}"),
@@ -232,7 +250,7 @@ impl Cause {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Proxy { problem, .. } => Some(match problem {
-                ProxyProblem::WantsPassword | ProxyProblem::RefusesPassword => {
+                ProxyProblem::WantsPassword(_) | ProxyProblem::RefusesPassword(_) => {
                     "put them in the proxy's URL: http://USER:PASSWORD@HOST:PORT, with / ? # and @ in them as %2F %3F \
                      %23 %40"
                 }
@@ -265,8 +283,8 @@ impl Cause {
             self,
             Self::UnusableProxy(_)
                 | Self::Proxy {
-                    problem: ProxyProblem::WantsPassword
-                        | ProxyProblem::RefusesPassword
+                    problem: ProxyProblem::WantsPassword(_)
+                        | ProxyProblem::RefusesPassword(_)
                         | ProxyProblem::OtherLogin(_),
                     ..
                 }

@@ -5,7 +5,7 @@
 
 use super::{
     Cause,
-    failure::ProxyProblem,
+    failure::{AskedBy, ProxyProblem},
     resolve,
     tcp::{self, tls},
 };
@@ -178,8 +178,8 @@ impl Answer {
             self.logins.is_empty() || self.logins.iter().any(|kind| kind.eq_ignore_ascii_case("basic"));
         match (takes_password, gave_password) {
             (false, _) => ProxyProblem::OtherLogin(self.logins.join(", ")),
-            (true, true) => ProxyProblem::RefusesPassword,
-            (true, false) => ProxyProblem::WantsPassword,
+            (true, true) => ProxyProblem::RefusesPassword(AskedBy::Http407),
+            (true, false) => ProxyProblem::WantsPassword(AskedBy::Http407),
         }
     }
 }
@@ -210,11 +210,13 @@ fn socks_problem(error: tokio_socks::Error, gave_password: bool) -> ProxyProblem
             not_a_proxy("the connection ended before its answer did")
         }
         Error::Io(error) => ProxyProblem::Unreachable(error),
-        Error::PasswordAuthFailure(_) => ProxyProblem::RefusesPassword,
+        Error::PasswordAuthFailure(_) => ProxyProblem::RefusesPassword(AskedBy::Socks),
         Error::NoAcceptableAuthMethods | Error::AuthorizationRequired if gave_password => {
-            ProxyProblem::RefusesPassword
+            ProxyProblem::RefusesPassword(AskedBy::Socks)
         }
-        Error::NoAcceptableAuthMethods | Error::AuthorizationRequired => ProxyProblem::WantsPassword,
+        Error::NoAcceptableAuthMethods | Error::AuthorizationRequired => {
+            ProxyProblem::WantsPassword(AskedBy::Socks)
+        }
         Error::InvalidAuthValues(detail) => ProxyProblem::Refuses(detail.to_owned()),
         Error::GeneralSocksServerFailure
         | Error::ConnectionNotAllowedByRuleset
@@ -254,13 +256,13 @@ mod tests {
             (
                 "HTTP/1.1 407 Authenticate\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n<html>",
                 false,
-                "wants a user name and password",
+                "wants a user name and password (HTTP status 407)",
             ),
-            ("HTTP/1.1 407 Authenticate\r\n\r\n", false, "wants a user name and password"),
+            ("HTTP/1.1 407 Authenticate\r\n\r\n", false, "wants a user name and password (HTTP status 407)"),
             (
                 "HTTP/1.1 407 Authenticate\r\nproxy-authenticate: NTLM\r\nPROXY-AUTHENTICATE: basic\r\n\r\n",
                 true,
-                "refuses the user name and password",
+                "refuses the user name and password (HTTP status 407)",
             ),
             (
                 "HTTP/1.1 407 Authenticate\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Negotiate\r\n\r\n",

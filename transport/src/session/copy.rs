@@ -1,6 +1,7 @@
 //! Moving bytes between a session and this machine.
 
-use super::SessionIo;
+use super::{SessionIo, pieces::Pieces};
+use bytes::Buf;
 use converge_proto::session::{DataBuffer, SessionError};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -64,10 +65,14 @@ async fn copy_output(
     session: &SessionIo,
     output: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), SessionCopyError> {
-    while let Some(mut chunk) = session.read_chunk().await? {
-        output.write_all_buf(&mut chunk).await.map_err(SessionCopyError::Output)?;
+    let mut pieces = Pieces::default();
+    loop {
+        session.read_pieces(&mut pieces).await?;
+        if !pieces.has_remaining() {
+            return Ok(());
+        }
+        output.write_all_buf(&mut pieces).await.map_err(SessionCopyError::Output)?;
         // Written straight to the system, so this is for writers that gather only.
         output.flush().await.map_err(SessionCopyError::Output)?;
     }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The application's side of a session.
 
-use super::Shared;
+use super::{Shared, pieces::Pieces};
 use bytes::Bytes;
 use converge_proto::session::{DataBuffer, SessionError};
 use std::{
@@ -31,6 +31,26 @@ impl SessionIo {
     /// [`SessionError`] when the session is over before its end.
     pub async fn read_chunk(&self) -> Result<Option<Bytes>, SessionError> {
         poll_fn(|cx| self.poll_chunk(cx, usize::MAX)).await
+    }
+
+    /// All bytes that are there, in order, as pieces; none after the last. At most what the window holds. For one reader
+    /// at a time; cancel-safe.
+    ///
+    /// # Errors
+    /// [`SessionError`] when the session is over before its end.
+    pub async fn read_pieces(&self, pieces: &mut Pieces) -> Result<(), SessionError> {
+        let Some(first) = self.read_chunk().await? else { return Ok(()) };
+        pieces.push(first);
+        let mut state = self.shared.lock();
+        while pieces.len() < Pieces::MAX
+            && let Some(piece) = state.session.read()
+        {
+            pieces.push(piece);
+        }
+        if state.session.is_transmit_due() {
+            self.shared.transmit.notify_one();
+        }
+        Ok(())
     }
 
     fn poll_chunk(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, SessionError>> {
