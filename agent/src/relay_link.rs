@@ -87,7 +87,7 @@ impl RelayLink {
         let asked = Duration::from_millis(registered.keepalive_ms.into());
         let idle = asked.clamp(Keepalive::MIN_INTERVAL, Keepalive::MAX_INTERVAL);
         let now = Instant::now();
-        let (watch, seen) = (Watch::new(idle, now), link.traffic());
+        let (watch, seen) = (Watch::new((idle, idle), now), link.traffic());
         Self { link, registered, control, watch, seen, last_heard: now }
     }
 
@@ -155,7 +155,6 @@ impl RelayLink {
     }
 
     async fn ask(&mut self, token: u64) -> Result<(), StreamError> {
-        self.watch.handle_sent(Instant::now());
         self.write(&Ping { token }).await
     }
 

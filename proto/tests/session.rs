@@ -253,7 +253,7 @@ fn slow_reader_stops_the_writer_at_the_window_and_answers_all_the_same() {
     assert!(pair.carry(false, usize::MAX) > 0, "an acknowledgement");
     assert_eq!(pair.client.session.room(), 0, "acknowledged, and still no room");
     // Nothing is owed, so the client asks when it is idle, and is answered.
-    pair.step(&Step::Wait { ms: 15_000 });
+    pair.step(&Step::Wait { ms: 3_000 });
     assert!(pair.carry(true, usize::MAX) > 0, "a ping");
     assert!(pair.carry(false, usize::MAX) > 0, "a pong");
     pair.agent.read(usize::MAX);

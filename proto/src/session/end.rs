@@ -49,6 +49,14 @@ pub struct Session {
     reset_due: Option<Reset>,
 }
 
+/// What a chunk brought.
+enum Traffic {
+    /// Bytes of the session.
+    Data,
+    /// Acknowledgements and the like.
+    Answers,
+}
+
 /// Something for the owner of a session, besides bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
@@ -144,7 +152,7 @@ impl Session {
 
     /// The end that attaches and watches.
     pub fn client(now: Instant) -> Self {
-        Self::new(Some(Watch::new(Watch::IDLE, now)))
+        Self::new(Some(Watch::new((Watch::PAUSE, Watch::IDLE), now)))
     }
 
     /// The end that is attached to.
@@ -295,7 +303,7 @@ impl Session {
         self.pong = None;
         self.ping = None;
         if let Some(watch) = &mut self.watch {
-            *watch = Watch::new(Watch::IDLE, now);
+            *watch = Watch::new((Watch::PAUSE, Watch::IDLE), now);
         }
     }
 
@@ -314,25 +322,33 @@ impl Session {
     /// # Errors
     /// [`SessionError`]: the peer broke a rule or gave the session up. The session is over then.
     pub fn handle_chunk(&mut self, mut chunk: Bytes, now: Instant) -> Result<(), SessionError> {
-        let handled = self.handle_items(&mut chunk);
-        if let Err(error) = handled {
-            self.end_with(error.clone());
-            return Err(error);
-        }
+        let traffic = match self.handle_items(&mut chunk) {
+            Ok(traffic) => traffic,
+            Err(error) => {
+                self.end_with(error.clone());
+                return Err(error);
+            }
+        };
         self.plan_ack(now);
         if let Some(watch) = &mut self.watch {
             if watch.is_suspected() {
                 self.events.push_back(SessionEvent::Answered);
             }
-            watch.handle_received(self.sending.is_unacked(), now);
+            let more_due = self.sending.is_unacked();
+            match traffic {
+                Traffic::Data => watch.handle_received(more_due, now),
+                Traffic::Answers => watch.handle_answer(more_due, now),
+            }
         }
         Ok(())
     }
 
-    fn handle_items(&mut self, chunk: &mut Bytes) -> Result<(), SessionError> {
+    fn handle_items(&mut self, chunk: &mut Bytes) -> Result<Traffic, SessionError> {
+        let mut traffic = Traffic::Answers;
         while let Some(item) = self.decoder.next(chunk)? {
             let frame = match item {
                 Item::Data(piece) => {
+                    traffic = Traffic::Data;
                     self.receiving.handle_data(&piece)?;
                     continue;
                 }
@@ -365,7 +381,7 @@ impl Session {
                 }
             }
         }
-        Ok(())
+        Ok(traffic)
     }
 
     fn plan_ack(&mut self, now: Instant) {
@@ -444,10 +460,7 @@ impl Session {
         }
         let Some(watch) = &mut self.watch else { return };
         match watch.handle_timeout(now) {
-            WatchAction::Ask(token) => {
-                watch.handle_sent(now);
-                self.ping = Some(token);
-            }
+            WatchAction::Ask(token) => self.ping = Some(token),
             WatchAction::Suspect => self.events.push_back(SessionEvent::Suspected),
             WatchAction::Wait => {}
         }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 pub struct Watch {
     /// Since when an answer is due, if one is.
     awaiting_since: Option<Instant>,
-    idle: Duration,
+    /// The shortest and the longest pause before a path without traffic is asked.
+    pauses: (Duration, Duration),
+    pause: Duration,
     next_ask: Instant,
     suspected: bool,
     pings_sent: u64,
@@ -19,7 +21,7 @@ pub struct Watch {
 /// What to do after a time-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchAction {
-    /// Ask the peer, with this token, and report that as sent.
+    /// Ask the peer, with this token. An answer is due from now on.
     Ask(u64),
     /// No answer for [`Watch::SUSPICION`]: look for another path. Said once; an answer takes it back.
     Suspect,
@@ -30,23 +32,34 @@ pub enum WatchAction {
 impl Watch {
     /// How long an answer may take. Design: suspicion within 3 s of unanswered traffic.
     pub const SUSPICION: Duration = Duration::from_millis(2500);
-    /// The usual time after which a path without traffic is asked, which also keeps NATs from forgetting it.
+    /// A path on which there was traffic a moment ago is asked after this long: somebody may be waiting for more.
+    pub const PAUSE: Duration = Duration::from_secs(3);
+    /// The longest usual pause before a path without traffic is asked, which also keeps NATs from forgetting it.
     pub const IDLE: Duration = Duration::from_secs(15);
 
-    /// Begins on a path that works and is asked after `idle` without traffic.
-    pub fn new(idle: Duration, now: Instant) -> Self {
-        Self { awaiting_since: None, idle, next_ask: now + idle, suspected: false, pings_sent: 0 }
+    /// Begins on a path that works. Without traffic it is asked after the first of the pauses, then after twice as
+    /// long each time, up to the second.
+    pub fn new(pauses: (Duration, Duration), now: Instant) -> Self {
+        let (pause, _) = pauses;
+        Self { awaiting_since: None, pauses, pause, next_ask: now + pause, suspected: false, pings_sent: 0 }
     }
 
     /// Something was sent that the peer answers.
     pub fn handle_sent(&mut self, now: Instant) {
-        self.next_ask = now + self.idle;
+        (self.pause, _) = self.pauses;
+        self.next_ask = now + self.pause;
         self.awaiting_since.get_or_insert(now);
     }
 
     /// Something arrived; `more_due` says whether the peer still owes an answer to something that was sent.
     pub fn handle_received(&mut self, more_due: bool, now: Instant) {
-        self.next_ask = now + self.idle;
+        (self.pause, _) = self.pauses;
+        self.handle_answer(more_due, now);
+    }
+
+    /// The answer to a question arrived, and nothing else: the path is still idle.
+    pub fn handle_answer(&mut self, more_due: bool, now: Instant) {
+        self.next_ask = now + self.pause;
         self.awaiting_since = more_due.then_some(now);
         self.suspected = false;
     }
@@ -85,6 +98,8 @@ impl Watch {
             return WatchAction::Suspect;
         }
         self.pings_sent += 1;
+        self.pause = (self.pause * 2).min(self.pauses.1);
+        self.awaiting_since = Some(now);
         WatchAction::Ask(self.pings_sent)
     }
 }
@@ -99,7 +114,7 @@ mod tests {
     #[test]
     fn unanswered_traffic_is_suspected_once_and_an_answer_takes_it_back() {
         let start = Instant::now();
-        let mut watch = Watch::new(Watch::IDLE, start);
+        let mut watch = Watch::new((Watch::PAUSE, Watch::IDLE), start);
         watch.handle_sent(start + SECOND);
         watch.handle_sent(start + SECOND * 2);
         let due = start + SECOND + Watch::SUSPICION;
@@ -115,7 +130,7 @@ mod tests {
     #[test]
     fn peer_that_answers_something_else_still_owes_the_rest() {
         let start = Instant::now();
-        let mut watch = Watch::new(Watch::IDLE, start);
+        let mut watch = Watch::new((Watch::PAUSE, Watch::IDLE), start);
         watch.handle_sent(start);
         watch.handle_received(true, start + SECOND);
         assert_eq!(watch.poll_timeout(), Some(start + SECOND + Watch::SUSPICION));
@@ -124,12 +139,19 @@ mod tests {
     #[test]
     fn idle_path_is_asked_and_a_doubtful_one_at_once() {
         let start = Instant::now();
-        let mut watch = Watch::new(Watch::IDLE, start);
-        assert_eq!(watch.handle_timeout(start + Watch::IDLE), WatchAction::Ask(1));
-        watch.handle_sent(start + Watch::IDLE);
-        watch.handle_received(false, start + Watch::IDLE);
-        assert_eq!(watch.poll_timeout(), Some(start + Watch::IDLE * 2));
-        watch.doubt(start + Watch::IDLE);
-        assert_eq!(watch.handle_timeout(start + Watch::IDLE), WatchAction::Ask(2));
+        let mut watch = Watch::new((Watch::PAUSE, Watch::IDLE), start);
+        let (mut now, mut pauses) = (start, Vec::new());
+        for asked in 1..6 {
+            let due = watch.poll_timeout().unwrap();
+            pauses.push((due - now).as_secs());
+            now = due;
+            assert_eq!(watch.handle_timeout(now), WatchAction::Ask(asked));
+            watch.handle_answer(false, now);
+        }
+        assert_eq!(pauses, [3, 6, 12, 15, 15]);
+        watch.doubt(now);
+        assert_eq!(watch.handle_timeout(now), WatchAction::Ask(6));
+        watch.handle_received(false, now);
+        assert_eq!(watch.poll_timeout(), Some(now + Watch::PAUSE), "traffic again");
     }
 }
