@@ -13,7 +13,7 @@ use common::{
 };
 use converge_proto::{
     Frame, FrameType, VarInt,
-    rendezvous::{Connect, Message, Ping, RefusalCode, Refused, SessionKind},
+    rendezvous::{Message, Ping, RefusalCode, Refused},
 };
 use converge_transport::{CloseCode, Role, Stream};
 use std::time::Duration;
@@ -109,12 +109,7 @@ async fn unknown_odd_frames_are_skipped(by: By) {
     agent.ping().await;
 
     let client = relay.a_client_of("build", by).await;
-    let connect = Connect {
-        id: client.id.clone(),
-        kind: SessionKind::Raw,
-        client: converge_proto::rendezvous::ClientInfo::default(),
-        wait_ms: 0,
-    };
+    let connect = client.raw_connect(Duration::ZERO);
     let mut bytes = BytesMut::from(&frame(0x3f, b"a new feature")[..]);
     connect.to_frame().encode(&mut bytes);
     let mut asked = client.say(&bytes).await;

@@ -173,12 +173,7 @@ async fn unknown_kind_of_session_is_refused(by: By) {
     let relay = a_relay().start();
     let _agent = relay.an_agent(by).register().await;
     let client = relay.a_client_of("build", by).await;
-    let connect = Connect {
-        id: client.id.clone(),
-        kind: SessionKind::Other(9),
-        client: converge_proto::rendezvous::ClientInfo::default(),
-        wait_ms: 0,
-    };
+    let connect = Connect { kind: SessionKind::Other(9), ..client.raw_connect(Duration::ZERO) };
     let refused = client.say(&connect.to_frame().to_bytes()).await.refusal().await;
     assert_eq!(refused.code, RefusalCode::UNSUPPORTED);
     assert!(refused.text.as_str().contains("kind 9"), "{}", refused.text);

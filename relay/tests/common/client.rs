@@ -5,6 +5,7 @@ use bytes::Bytes;
 use converge_proto::{
     Frame, FrameType, Id,
     rendezvous::{ClientInfo, Connect, Connected, Found, Lookup, Message, Refused, SessionKind, Waiting},
+    session::SessionId,
 };
 use converge_transport::{Link, Role, Stream, StreamError};
 use std::time::Duration;
@@ -29,19 +30,28 @@ impl TestRelay {
 
 impl TestClient {
     pub async fn connect(&self) -> Result<TestSession, Refused> {
-        let mut asked = self.ask_to_connect(Duration::ZERO).await;
-        match asked.answer().await {
-            Answer::Connected(connected) => Ok(asked.into_session(connected)),
-            Answer::Refused(refused) => Err(refused),
-            other => panic!("{other:?}"),
-        }
+        self.ask_to_connect(Duration::ZERO).await.session().await
+    }
+
+    /// A session that could go on elsewhere, as far as the relay is told.
+    pub async fn connect_resumable(&self) -> Result<TestSession, Refused> {
+        let connect = Connect {
+            kind: SessionKind::Resumable,
+            session: Some(SessionId([7; 16])),
+            ..self.raw_connect(Duration::ZERO)
+        };
+        self.say(&connect.to_frame().to_bytes()).await.session().await
     }
 
     pub async fn ask_to_connect(&self, wait: Duration) -> Asked {
+        self.say(&self.raw_connect(wait).to_frame().to_bytes()).await
+    }
+
+    /// What a client of a raw session says first.
+    pub fn raw_connect(&self, wait: Duration) -> Connect {
         let client = ClientInfo { software: name("test-client"), address: None };
         let wait_ms = u32::try_from(wait.as_millis()).unwrap();
-        let connect = Connect { id: self.id.clone(), kind: SessionKind::Raw, client, wait_ms };
-        self.say(&connect.to_frame().to_bytes()).await
+        Connect { id: self.id.clone(), kind: SessionKind::Raw, client, wait_ms, session: None }
     }
 
     pub async fn ask_for_the_key(&self) -> Asked {
@@ -80,6 +90,15 @@ impl Asked {
             FrameType::WAITING => Answer::Waiting(read(&frame)),
             FrameType::REFUSED => Answer::Refused(read(&frame)),
             other => panic!("{other}"),
+        }
+    }
+
+    /// The session that was asked for, or why there is none.
+    async fn session(mut self) -> Result<TestSession, Refused> {
+        match self.answer().await {
+            Answer::Connected(connected) => Ok(self.into_session(connected)),
+            Answer::Refused(refused) => Err(refused),
+            other => panic!("{other:?}"),
         }
     }
 
