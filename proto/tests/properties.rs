@@ -11,6 +11,7 @@ use converge_proto::{
         Limits, LinkNumber, Lookup, Message, Ping, Pong, Proof, Reassigned, RefusalCode, Refused, Register,
         Registered, SessionKind, Waiting, handshake::VerifiedAgent, id_table::TableFull, messages::Signature,
     },
+    session::{Ack, Attach, Attached, Notice, Reset, Secret, SessionId, Severity},
 };
 use data_encoding::HEXLOWER;
 use proptest::{
@@ -66,7 +67,8 @@ proptest! {
     #[test]
     fn every_message_round_trips(contents in contents()) {
         let seen = contents.messages_round_trip();
-        prop_assert!(FrameType::KNOWN.iter().all(|(known, _)| seen.contains(known)), "only {:?}", seen);
+        let missing = |known: &FrameType| !seen.contains(known) && !WITHOUT_MESSAGE.contains(known);
+        prop_assert!(!FrameType::KNOWN.iter().any(|(known, _)| missing(known)), "only {:?}", seen);
     }
 
     #[test]
@@ -83,6 +85,7 @@ proptest! {
         fuzz::frames(&data);
         fuzz::texts(&data);
         fuzz::registration(&data);
+        fuzz::session(&data);
     }
 
     #[test]
@@ -93,6 +96,19 @@ proptest! {
         let data = damaged(vectors.concat(), &damage);
         fuzz::frames(&data);
         fuzz::registration(&data);
+    }
+
+    #[test]
+    fn fuzz_bodies_hold_on_damaged_sessions(
+        step in any::<u8>(),
+        frames in vec(any_session_frame(), 1..12),
+        damage in vec(any::<Damage>(), 0..4),
+    ) {
+        let mut wire = BytesMut::new();
+        frames.iter().for_each(|frame| frame.encode(&mut wire));
+        let data = damaged(wire.to_vec(), &damage);
+        // The first byte says how the stream is cut, and how much this end may send.
+        fuzz::session(&[&[step][..], &data].concat());
     }
 
     #[test]
@@ -176,6 +192,27 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         .prop_map(|(frame_type, payload)| Frame { frame_type, payload: payload.into() })
 }
 
+/// A frame that a session's peer may send, with numbers that are mostly near to what has happened.
+fn any_session_frame() -> impl Strategy<Value = Frame> {
+    let offset = || prop_oneof![9 => 0..300u64, 1 => any::<u64>()];
+    let data = vec(any::<u8>(), 0..300);
+    prop_oneof![
+        4 => data.prop_map(|data| Frame { frame_type: FrameType::DATA, payload: data.into() }),
+        4 => (offset(), offset()).prop_map(|(received, limit)| Ack { received, limit }.to_frame()),
+        1 => Just(Frame { frame_type: FrameType::FIN, payload: bytes::Bytes::new() }),
+        1 => any::<u64>().prop_map(|token| Ping { token }.to_frame()),
+        1 => any::<u64>().prop_map(|token| Pong { token }.to_frame()),
+        1 => any::<String>().prop_map(|text| {
+            Notice { severity: Severity::Info, text: Text::new(text), remaining_ms: None }.to_frame()
+        }),
+        1 => any::<u32>().prop_map(|code| Reset { code: RefusalCode(code), text: Text::new("") }.to_frame()),
+        1 => any_frame(),
+    ]
+}
+
+/// Frames whose payload is not a message.
+const WITHOUT_MESSAGE: [FrameType; 2] = [FrameType::DATA, FrameType::FIN];
+
 /// What the fields of all messages are filled with.
 #[derive(Clone, Debug)]
 struct Contents {
@@ -184,6 +221,9 @@ struct Contents {
     host_key: HostKey,
     signature: Signature,
     nonce: [u8; 32],
+    session: SessionId,
+    secret: Secret,
+    offsets: [u64; 3],
     agent: AgentInfo,
     client: ClientInfo,
     line: String,
@@ -197,13 +237,15 @@ fn contents() -> impl Strategy<Value = Contents> {
     let numbers = prop_oneof![any::<[u32; 2]>(), [0..3u32, 0..3u32].prop_map(|small| small)];
     let identity =
         (any_id(), option::of(any_id()), any::<u8>(), vec(any::<u8>(), 0..=512), any::<[u8; 32]>());
-    (identity, names, any::<bool>(), numbers, any::<u64>()).prop_map(
+    let session = (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<[u64; 3]>());
+    (identity, names, any::<bool>(), numbers, any::<u64>(), session).prop_map(
         |(
             (id, other_id, seed, signature, nonce),
             (software, host, platform, line),
             has_line,
             numbers,
             token,
+            (session, secret, offsets),
         )| {
             Contents {
                 id,
@@ -211,6 +253,9 @@ fn contents() -> impl Strategy<Value = Contents> {
                 host_key: host_key(seed),
                 signature: Signature(signature),
                 nonce,
+                session: SessionId(session),
+                secret: Secret(secret),
+                offsets,
                 agent: AgentInfo {
                     software: Text::new(&software),
                     host: host.as_ref().map(Text::new),
@@ -229,11 +274,22 @@ fn contents() -> impl Strategy<Value = Contents> {
 impl Contents {
     /// Builds every message, and returns the types of those that came back unchanged.
     fn messages_round_trip(self) -> Vec<FrameType> {
-        let Self { id, other_id, host_key, signature, nonce, agent, client, line, has_line, numbers, token } =
-            self;
-        let [first, second] = numbers;
+        let Self {
+            id, other_id, host_key, signature, nonce, session, secret, offsets, agent, client, ..
+        } = self;
+        let Self { line, has_line, numbers: [first, second], token, .. } = self;
+        let [received, limit, start] = offsets;
         let line = || Text::new(&line);
-        let kind = if first == 0 { SessionKind::Raw } else { SessionKind::Other(first) };
+        let kind = match first {
+            0 => SessionKind::Raw,
+            1 => SessionKind::Resumable,
+            other => SessionKind::Other(other),
+        };
+        let severity = match second {
+            0 => Severity::Info,
+            1 => Severity::Warning,
+            other => Severity::Other(other),
+        };
         let reassigned = match second {
             0 => None,
             1 => Some(Reassigned::HeldByAnotherKey),
@@ -256,7 +312,13 @@ impl Contents {
                 public_url: has_line.then(line),
             }),
             round_trip(&Refused { code: RefusalCode(first), text: line() }),
-            round_trip(&Connect { id: id.clone(), kind, client: client.clone(), wait_ms: second }),
+            round_trip(&Connect {
+                id: id.clone(),
+                kind,
+                client: client.clone(),
+                wait_ms: second,
+                session: has_line.then_some(session),
+            }),
             round_trip(&Lookup { id, wait_ms: first }),
             round_trip(&Connected { host_key: host_key.clone(), agent: agent.clone() }),
             round_trip(&Waiting { left_ms: first }),
@@ -266,6 +328,11 @@ impl Contents {
             round_trip(&Pong { token }),
             round_trip(&Goaway { reason: line(), retry_after_ms: second }),
             round_trip(&Bye { reason: line() }),
+            round_trip(&Attach { session, secret, attempt: first, resume: has_line, received, limit }),
+            round_trip(&Attached { received, limit, start }),
+            round_trip(&Ack { received, limit }),
+            round_trip(&Reset { code: RefusalCode(second), text: line() }),
+            round_trip(&Notice { severity, text: line(), remaining_ms: has_line.then_some(first) }),
         ]
     }
 }
