@@ -6,18 +6,20 @@ mod common;
 
 use common::{
     By, a_relay,
-    client::{read_all, read_some, send_some},
+    client::{TestSession, read_all, read_some, send_some},
     closed_with, cut, noise, soon,
 };
 use converge_certs::Identity;
 use converge_proto::rendezvous::RefusalCode;
 use converge_relay::{BindError, Config, Relay, Stopped};
-use converge_transport::{CloseCode, DialOptions, Role, StreamError, dial};
+use converge_transport::{CloseCode, DialOptions, Role, Stream, StreamError, dial};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 on_each_carrier! {
     draining_relay_lets_sessions_end_in_peace,
+    draining_relay_lets_go_of_sessions_that_can_go_on_elsewhere_and_of_no_others,
+    relay_with_sessions_that_can_go_on_elsewhere_stops_at_once,
     draining_relay_refuses_what_is_new,
     waiting_client_hears_that_the_relay_is_stopping,
     sessions_are_cut_when_the_time_is_over_and_told_why,
@@ -70,6 +72,59 @@ async fn draining_relay_lets_sessions_end_in_peace(by: By) {
     client.stream.send.finish().await.unwrap();
     assert_eq!(read_all(&mut stream).await.unwrap(), b"");
     tokio::join!(client.stream.close(), stream.close());
+    assert_eq!(relay.stopped().await, Stopped::Clean);
+}
+
+/// What both ends of a session hear when the relay lets go of it.
+async fn is_let_go(by: By, client: &mut TestSession, stream: &mut Stream) {
+    let error = cut(soon("the end of the session", client.stream.recv.read_chunk()).await);
+    if by == By::Quic {
+        assert_eq!(error, StreamError::Reset(RefusalCode::STOPPING));
+    } else {
+        let words = "closed by the other side: the relay is stopping (the relay has stopped)";
+        assert_eq!(error.to_string(), words);
+    }
+    let error = cut(soon("the end of the session", stream.recv.read_chunk()).await);
+    assert_eq!(error, StreamError::Reset(RefusalCode::STOPPING));
+}
+
+async fn draining_relay_lets_go_of_sessions_that_can_go_on_elsewhere_and_of_no_others(by: By) {
+    let relay = a_relay().with_drain_timeout_of(Duration::from_mins(10)).start();
+    let mut agent = relay.an_agent(by).register().await;
+    let mut raw = relay.connect("build", by).await.unwrap();
+    let (_, mut raw_stream) = agent.next_session().await;
+    let mut resumable = relay.a_client_of("build", by).await.connect_resumable().await.unwrap();
+    let (_, mut stream) = agent.next_session().await;
+    send_some(&mut resumable.stream, b"ping").await;
+    assert_eq!(read_some(&mut stream, 4).await, b"ping");
+
+    relay.drain();
+    assert_eq!(agent.goaway().await.reason.as_str(), "the relay is stopping");
+    is_let_go(by, &mut resumable, &mut stream).await;
+    // The other one cannot go elsewhere.
+    send_some(&mut raw.stream, b"ping").await;
+    assert_eq!(read_some(&mut raw_stream, 4).await, b"ping");
+    raw_stream.send.finish().await.unwrap();
+    assert_eq!(read_all(&mut raw.stream).await.unwrap(), b"");
+    raw.stream.send.finish().await.unwrap();
+    assert_eq!(read_all(&mut raw_stream).await.unwrap(), b"");
+    tokio::join!(raw.stream.close(), raw_stream.close());
+    assert_eq!(relay.stopped().await, Stopped::Clean);
+}
+
+async fn relay_with_sessions_that_can_go_on_elsewhere_stops_at_once(by: By) {
+    // Far beyond what is waited for here.
+    let relay = a_relay().with_drain_timeout_of(Duration::from_mins(10)).start();
+    let agent = relay.an_agent(by).register().await;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        let client = relay.a_client_of("build", by).await.connect_resumable().await.unwrap();
+        sessions.push((client, agent.next_session().await.1));
+    }
+    relay.drain();
+    for (client, stream) in &mut sessions {
+        is_let_go(by, client, stream).await;
+    }
     assert_eq!(relay.stopped().await, Stopped::Clean);
 }
 
