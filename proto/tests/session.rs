@@ -261,6 +261,23 @@ fn slow_reader_stops_the_writer_at_the_window_and_answers_all_the_same() {
     assert_eq!(pair.agent.read, WINDOW_BYTES);
 }
 
+/// Whoever is over has let go of its stream, and could not say anything more.
+#[test]
+fn session_that_is_over_stays_so_while_its_end_is_read() {
+    let mut pair = Pair::new();
+    pair.client.finish();
+    pair.agent.write(3_000_000, false);
+    pair.agent.finish();
+    for to_agent in [true, false, true] {
+        pair.carry(to_agent, usize::MAX);
+    }
+    assert!(pair.client.session.is_over() && pair.agent.session.is_over());
+    while pair.client.read(100_000) > 0 {
+        assert!(pair.client.session.is_over(), "after {} bytes", pair.client.read);
+    }
+    assert_eq!(pair.client.read, 3_000_000);
+}
+
 #[test]
 fn breaks_do_not_let_a_writer_beyond_the_window() {
     let mut pair = Pair::new();

@@ -147,7 +147,8 @@ impl Receiving {
     /// Whether the peer should hear of what arrived and was consumed, now or a little later.
     pub(super) fn ack_due(&self) -> AckDue {
         let at_once = self.received - self.told_received >= ACK_AFTER_BYTES
-            || self.limit() - self.told_limit >= CREDIT_AFTER_BYTES
+            // Behind its end the peer needs no more room, and a session that is over stays so while the rest is read.
+            || (!self.has_fin && self.limit() - self.told_limit >= CREDIT_AFTER_BYTES)
             || (self.has_fin && self.told_received < self.received);
         match (at_once, self.told_received < self.received) {
             (true, _) => AckDue::Now,
