@@ -270,8 +270,13 @@ impl Attachment {
 
     fn handle_chunk(&self, chunk: Bytes) -> Handled {
         let mut state = self.shared.lock();
+        let due = state.session.poll_timeout();
         let handled = state.session.handle_chunk(chunk, Instant::now());
         state.wake(&self.shared);
+        // An acknowledgement that waits for company must not wait for it for ever.
+        if state.session.poll_timeout().is_some_and(|now_due| due.is_none_or(|due| now_due < due)) {
+            self.shared.transmit.notify_one();
+        }
         if handled.is_err() {
             Handled::Over
         } else if state.session.unread_bytes() >= READER_IS_BEHIND {
@@ -287,7 +292,12 @@ impl Attachment {
             let (frame, is_over, due) = {
                 let mut state = self.shared.lock();
                 let frame = state.session.poll_transmit(Instant::now());
-                (frame, state.session.is_over(), state.session.poll_timeout())
+                let is_over = state.session.is_over();
+                if is_over {
+                    // The last thing to do may have been to say something.
+                    self.shared.over.notify_waiters();
+                }
+                (frame, is_over, state.session.poll_timeout())
             };
             if let Some(frame) = frame {
                 tokio::select! {
