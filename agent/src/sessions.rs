@@ -21,7 +21,7 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SESSIONS: usize = 512;
 /// Streams that have not said yet what they are for, at the same time.
 const MAX_NEW_STREAMS: usize = 512;
-/// How long the last words of a session may take when the agent stops.
+/// How long the last words of a session may take when it is over, or when the agent stops.
 const LAST_WORDS_TIME: Duration = Duration::from_secs(2);
 
 /// Variables for every program of a session.
@@ -186,6 +186,10 @@ impl Sessions {
         self.tasks.spawn(async move {
             sessions.own(id, &owned, io, context, stop).await;
             lock(&sessions.table).remove(&id);
+            if owned.link.is_over() {
+                // Whoever drives it sends the last words and ends by itself.
+                let _ = tokio::time::timeout(LAST_WORDS_TIME, owned.driving.lock()).await;
+            }
             lock(&owned.attaching).stop_driving.cancel();
         });
         Ok((entry, stop_driving))
