@@ -29,12 +29,14 @@ mod stories {
     mod exec;
     mod foreign;
     mod git;
+    mod outage;
     mod relay_life;
     mod rsync;
     mod scp;
     mod sftp;
     mod shell;
     mod sshfs;
+    mod stolen_session;
     mod trust;
     mod two_agents;
 }

@@ -16,7 +16,7 @@ on_both_carriers! {
 }
 
 /// A job whose shell reads no settings of this machine's users.
-fn job_with_prompt(setup: &Setup) -> Result<(std::path::PathBuf, Command)> {
+pub(super) fn job_with_prompt(setup: &Setup) -> Result<(std::path::PathBuf, Command)> {
     let job = setup.new_job("home")?;
     for file in [".profile", ".bashrc", ".bash_profile"] {
         fs::write(job.join(file), "PS1='job> '\n")?;
@@ -26,7 +26,8 @@ fn job_with_prompt(setup: &Setup) -> Result<(std::path::PathBuf, Command)> {
     Ok((job, command))
 }
 
-fn shell(setup: &Setup, agent: &Agent) -> Result<Terminal> {
+/// At its prompt.
+pub(super) fn shell(setup: &Setup, agent: &Agent) -> Result<Terminal> {
     let mut terminal = Terminal::open(setup.openssh_to("ssh", &agent.address)?, 24, 80)?;
     terminal.expect("job> ")?;
     Ok(terminal)
