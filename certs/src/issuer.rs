@@ -12,7 +12,7 @@ const MAX_CHARACTERS: usize = 100;
 
 /// The issuer's organisation, else its common name; `None` when there is neither, or no certificate that can be read.
 /// Nothing vouches for it.
-pub(crate) fn name(certificate: &CertificateDer<'_>) -> Option<String> {
+pub fn name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let issuer: &X509Name<'_> = certificate.issuer();
     printable(issuer.iter_organization()).or_else(|| printable(issuer.iter_common_name()))

@@ -13,6 +13,7 @@ mod issuer;
 mod trust;
 
 pub use identity::{Identity, IdentityError};
+pub use issuer::name as issuer_name;
 pub use trust::{Trust, TrustConfig, TrustFailure};
 
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider, version::TLS13};

@@ -2,14 +2,16 @@
 //!
 //! With `https://` QUIC begins and WebSocket follows after a head start ([`race`]); whichever is ready first is the link,
 //! and the next time WebSocket begins too where it won ([`memory`]). WebSocket may go through a proxy ([`tunnel`]), QUIC
-//! never does.
+//! never does. [`probe`] takes the same steps one by one, to tell a person which of them fails.
 
 mod failure;
 mod memory;
+pub mod probe;
 mod race;
 mod resolve;
 pub mod tcp;
 mod tunnel;
+mod upgrade;
 
 pub use failure::{DialError, Failure};
 pub use memory::CarrierMemory;
@@ -20,23 +22,17 @@ use crate::{
     proxy::{ProxyChoice, ProxyUrl, UnusableProxy},
     quic,
     stream::Stream,
-    traffic::Counted,
     websocket::{
         self, BoxedIo, Framing,
         mux::{MuxLink, Side},
     },
 };
 use converge_certs::{Trust, TrustConfig};
-use converge_proto::{Address, CarrierChoice, Id, RelayUrl, version::ProtocolVersion};
+use converge_proto::{Address, CarrierChoice, Id, RelayUrl};
 use failure::Cause;
-use http::{
-    HeaderValue, StatusCode,
-    header::{LOCATION, SEC_WEBSOCKET_PROTOCOL},
-};
 use memory::LocalNetwork;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
-use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest, error::ProtocolError};
 
 /// How long one carrier may take, from the first packet to the link.
 const CARRIER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,12 +73,7 @@ pub struct DialOptions {
 pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Result<Link, DialError> {
     // The semaphore is never closed.
     let _turn = DIALS.acquire().await;
-    let trust = match (options.insecure, relay.pin()) {
-        (true, _) => Trust::Insecure,
-        (false, Some(pin)) => Trust::Pin(pin.0),
-        (false, None) => Trust::System,
-    };
-    let trust = TrustConfig::new(trust).map_err(|error| DialError::Setup(error.to_string()))?;
+    let trust = trust_config(trust_in(relay, options))?;
     let route = Route::of(relay, &options.proxy).await?;
     let dialing = Dialing { relay, role, trust: &trust, route: &route };
     // Boxed: together they are larger than what a caller should carry around in its own future.
@@ -110,6 +101,19 @@ pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Re
         }
     };
     link.map_err(|failures| DialError::of(relay, failures, trust.failure()))
+}
+
+/// What makes this relay's certificate acceptable.
+fn trust_in(relay: &RelayUrl, options: &DialOptions) -> Trust {
+    match (options.insecure, relay.pin()) {
+        (true, _) => Trust::Insecure,
+        (false, Some(pin)) => Trust::Pin(pin.0),
+        (false, None) => Trust::System,
+    }
+}
+
+fn trust_config(trust: Trust) -> Result<TrustConfig, DialError> {
+    TrustConfig::new(trust).map_err(|error| DialError::Setup(error.to_string()))
 }
 
 /// The file, if there is one, is written beside the session that begins: it may be on a slow disk.
@@ -198,18 +202,9 @@ impl Dialing<'_> {
             Role::Client(id) => (format!("{}/{id}", Address::CLIENT_PATH), Framing::Converge),
             Role::RawClient(id) => (format!("{}/{id}", Address::CLIENT_PATH), Framing::Raw),
         };
-        let mut request = self
-            .relay
-            .with_scheme(self.relay.websocket_scheme(), &path)
-            .into_client_request()
-            .map_err(|error| Cause::other(&error))?;
-        if framing == Framing::Converge {
-            let offered = HeaderValue::from_static(ProtocolVersion::NEWEST.subprotocol());
-            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
-        }
-        let io = Counted::new(io);
-        let opening = tokio_tungstenite::client_async_with_config(request, io, Some(websocket::config()));
-        let (websocket, _) = opening.await.map_err(|error| upgrade_failure(error, framing))?;
+        let (websocket, _) = upgrade::open(self.relay, &path, framing, io)
+            .await
+            .map_err(|error| upgrade::failure(error, framing))?;
         let (sender, receiver) = websocket::split(websocket, framing);
         Ok(match self.role {
             Role::Agent => Link::multiplexed(MuxLink::start(sender, receiver, Side::Dialing), exporter),
@@ -219,6 +214,16 @@ impl Dialing<'_> {
 }
 
 async fn quic_address(address: SocketAddr, config: &quinn::ClientConfig, host: &str) -> Result<Link, Cause> {
+    let (connection, endpoint) = quic_connection(address, config, host).await?;
+    Ok(Link::quic(connection, Some(endpoint)))
+}
+
+/// A QUIC connection, after its handshake, and the endpoint that is its alone.
+async fn quic_connection(
+    address: SocketAddr,
+    config: &quinn::ClientConfig,
+    host: &str,
+) -> Result<(quinn::Connection, quinn::Endpoint), Cause> {
     let endpoint = quic::dialing_endpoint(address)?;
     let connecting = endpoint.connect_with(config.clone(), address, host);
     let connection = connecting.map_err(|error| Cause::other(&error))?.await.map_err(|error| {
@@ -230,39 +235,5 @@ async fn quic_address(address: SocketAddr, config: &quinn::ClientConfig, host: &
             error => Cause::other(&error),
         }
     })?;
-    Ok(Link::quic(connection, Some(endpoint)))
-}
-
-fn upgrade_failure(error: tungstenite::Error, framing: Framing) -> Cause {
-    match error {
-        // To our own clients a relay says so in a frame.
-        tungstenite::Error::Http(response)
-            if framing == Framing::Raw && response.status() == StatusCode::NOT_FOUND =>
-        {
-            Cause::NoSuchId
-        }
-        tungstenite::Error::Http(response) => {
-            let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-            match header(VERSIONS_HEADER) {
-                Some(versions) => Cause::Version { relay_speaks: Some(versions.chars().take(100).collect()) },
-                None if response.status().is_redirection() => {
-                    let host = header(LOCATION.as_str()).and_then(redirected_to);
-                    Cause::Redirected { status: response.status(), host }
-                }
-                None => Cause::NotARelay(response.status()),
-            }
-        }
-        tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
-            Cause::NotARelay(StatusCode::SWITCHING_PROTOCOLS)
-        }
-        // Another protocol than HTTP, or an end in the middle of it.
-        tungstenite::Error::Protocol(error) => Cause::Other(format!("the server is not a relay: {error}")),
-        other => Cause::other(&other),
-    }
-}
-
-/// The host of a `Location`, which has one unless it is relative.
-fn redirected_to(location: &str) -> Option<String> {
-    let url = url::Url::parse(location).ok()?;
-    url.host_str().map(|host| host.chars().take(100).collect())
+    Ok((connection, endpoint))
 }

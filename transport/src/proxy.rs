@@ -5,10 +5,12 @@
 
 mod bypass;
 mod environment;
+mod ruling;
 mod url;
 
 pub use bypass::NoProxy;
 pub use environment::{ProxyEnvironment, UnusableProxy};
+pub use ruling::ProxyRuling;
 pub use url::{Credentials, InvalidProxyUrl, ProxyScheme, ProxyUrl};
 
 use converge_proto::RelayUrl;
@@ -58,11 +60,19 @@ impl ProxyChoice {
     /// # Errors
     /// [`UnusableProxy`] when the environment names one that makes no sense.
     pub fn proxy_for(&self, relay: &RelayUrl) -> Result<Option<&ProxyUrl>, UnusableProxy> {
+        self.ruling(relay).map(ProxyRuling::proxy)
+    }
+
+    /// As [`proxy_for`](Self::proxy_for), and who says so.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ruling(&self, relay: &RelayUrl) -> Result<ProxyRuling<'_>, UnusableProxy> {
         match self {
-            Self::Direct => Ok(None),
-            Self::Always(proxy) => Ok(Some(proxy)),
+            Self::Direct => Ok(ProxyRuling::Direct),
+            Self::Always(proxy) => Ok(ProxyRuling::Given(proxy)),
             Self::Environment(environment) => {
-                environment.proxy_for(&relay.host(), relay.port(), relay.has_tls())
+                environment.ruling(&relay.host(), relay.port(), relay.has_tls())
             }
         }
     }

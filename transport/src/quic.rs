@@ -37,6 +37,9 @@ pub const MAX_STREAMS_TO_RELAY: u32 = 32;
 /// Beyond an Ethernet's 1500 bytes, for loopback and networks with jumbo frames. Ten segments of it are one
 /// datagram batch, which must stay below 64 KiB.
 const MTU_UPPER_BOUND: u16 = 6000;
+/// What a probe looks for instead: what an Ethernet lets through with room for common tunnels. It finds out in a few round
+/// trips, where the search from above takes seconds.
+pub(crate) const PROBE_MTU_UPPER_BOUND: u16 = 1452;
 /// What the kernel is asked for; its own limit may give less.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Handshakes in progress, and the bytes they may have waiting, in all.
@@ -47,9 +50,9 @@ const INCOMING_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
 /// answers.
 const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
 
-fn transport_config(max_streams: u32) -> Arc<TransportConfig> {
+fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> Arc<TransportConfig> {
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(MTU_UPPER_BOUND);
+    mtu.upper_bound(mtu_upper_bound);
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(10));
     let mut config = TransportConfig::default();
@@ -81,7 +84,7 @@ pub fn listen(address: SocketAddr, identity: &Identity) -> io::Result<Endpoint> 
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config
-        .transport_config(transport_config(MAX_STREAMS_TO_RELAY))
+        .transport_config(transport_config(MAX_STREAMS_TO_RELAY, MTU_UPPER_BOUND))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
     endpoint(address, endpoint_config(identity), Some(config))
@@ -94,9 +97,18 @@ pub(crate) fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
 
 /// The configuration of the dialing end.
 pub(crate) fn client_config(tls: rustls::ClientConfig) -> io::Result<quinn::ClientConfig> {
+    dialing_config(tls, MTU_UPPER_BOUND)
+}
+
+/// The configuration of a dialing end that only wants to know what gets through.
+pub(crate) fn probing_config(tls: rustls::ClientConfig) -> io::Result<quinn::ClientConfig> {
+    dialing_config(tls, PROBE_MTU_UPPER_BOUND)
+}
+
+fn dialing_config(tls: rustls::ClientConfig, mtu_upper_bound: u16) -> io::Result<quinn::ClientConfig> {
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport_config(MAX_STREAMS_FROM_RELAY));
+    config.transport_config(transport_config(MAX_STREAMS_FROM_RELAY, mtu_upper_bound));
     Ok(config)
 }
 
@@ -139,7 +151,7 @@ pub(crate) fn source_address(peer: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-fn any_address(like: SocketAddr) -> SocketAddr {
+pub(crate) fn any_address(like: SocketAddr) -> SocketAddr {
     match like {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

@@ -9,6 +9,9 @@ use converge_proto::{RelayUrl, version::ProtocolVersion};
 use http::StatusCode;
 use std::{fmt, io};
 
+/// What to do when the two sides have no version in common.
+pub(super) const UPGRADE: &str = "upgrade the older of the two";
+
 /// One carrier's failure.
 #[derive(Debug)]
 pub struct Failure {
@@ -86,6 +89,10 @@ impl Cause {
         Self::Proxy { proxy: proxy.to_string(), problem }
     }
 
+    pub(super) fn silent_proxy(proxy: &ProxyUrl) -> Self {
+        Self::proxy(proxy, ProxyProblem::Silent)
+    }
+
     pub(super) fn other(error: &impl ToString) -> Self {
         Self::Other(error.to_string())
     }
@@ -118,6 +125,10 @@ impl fmt::Display for Cause {
             Self::NotARelay(StatusCode::SWITCHING_PROTOCOLS) => {
                 f.write_str("the server opens WebSockets but does not speak Converge")
             }
+            Self::NotARelay(StatusCode::UPGRADE_REQUIRED) => f.write_str(
+                "the server has not seen that a WebSocket was asked for: something in between has taken that out of \
+                 the request",
+            ),
             Self::NotARelay(status) => write!(f, "the server answers {status} and is not a relay"),
             Self::Redirected { status, host: Some(host) } => {
                 write!(f, "the server answers {status} and sends us to {host} instead of opening a WebSocket")
@@ -216,16 +227,9 @@ impl DialError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Resolve { .. } => "check the relay's URL and this machine's name server",
-            Self::NotTrusted { failure: TrustFailure::WrongPin { .. } } => {
-                "copy the relay's URL again from where it was started; if it has not changed, somebody is in between, \
-                 such as a proxy that opens TLS or a network that wants a login first"
-            }
-            Self::NotTrusted { failure: TrustFailure::NotTrusted { .. } } => {
-                "use the URL that the relay prints at its start: it carries the pin of a self-signed certificate; if \
-                 the issuer is not the relay's, somebody is in between, such as a proxy that opens TLS"
-            }
+            Self::NotTrusted { failure } => trust_advice(failure),
             Self::NoSuchId => "check the ID, and whether the job still runs",
-            Self::Version { .. } => "upgrade the older of the two",
+            Self::Version { .. } => UPGRADE,
             Self::Unreachable { failures, .. } => {
                 let advice = failures.iter().find_map(|failure| failure.cause.advice());
                 advice.unwrap_or("check that the relay runs there and that the network lets it through")
@@ -245,9 +249,23 @@ impl DialError {
     }
 }
 
+/// What to do about a certificate that was not accepted.
+pub(super) fn trust_advice(failure: &TrustFailure) -> &'static str {
+    match failure {
+        TrustFailure::WrongPin { .. } => {
+            "copy the relay's URL again from where it was started; if it has not changed, somebody is in between, \
+             such as a proxy that opens TLS or a network that wants a login first"
+        }
+        TrustFailure::NotTrusted { .. } => {
+            "use the URL that the relay prints at its start: it carries the pin of a self-signed certificate; if \
+             the issuer is not the relay's, somebody is in between, such as a proxy that opens TLS"
+        }
+    }
+}
+
 impl Cause {
     /// What to do about this one in particular.
-    fn advice(&self) -> Option<&'static str> {
+    pub(super) fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Proxy { problem, .. } => Some(match problem {
                 ProxyProblem::WantsPassword(_) | ProxyProblem::RefusesPassword(_) => {
@@ -274,6 +292,17 @@ impl Cause {
             Self::Redirected { .. } | Self::NotARelay(StatusCode::OK) => Some(
                 "check the relay's URL; if it is right, open any page in a browser: this network may want a login first",
             ),
+            Self::NotARelay(StatusCode::UPGRADE_REQUIRED) => Some(
+                "a proxy or balancer on the way must pass the Upgrade and Connection headers on (RFC 6455); with TLS \
+                 between here and the relay, wss:// or https://, it could not touch them",
+            ),
+            Self::NotARelay(StatusCode::NOT_FOUND) => {
+                Some("check the path in the relay's URL: a web server answers there, but not the relay")
+            }
+            Self::NotARelay(
+                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT,
+            ) => Some("check that the relay runs behind the balancer that answers"),
+            Self::Version { .. } => Some(UPGRADE),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! What the environment says about proxies.
 
-use super::{InvalidProxyUrl, NoProxy, ProxyUrl};
+use super::{InvalidProxyUrl, NoProxy, ProxyRuling, ProxyUrl};
 use std::net::IpAddr;
 
 /// The variables that name proxies, in the order in which they are asked; the lower case comes first, as with curl. An
@@ -68,13 +68,28 @@ impl ProxyEnvironment {
     /// # Errors
     /// [`UnusableProxy`] when the variable that counts makes no sense.
     pub fn proxy_for(&self, host: &str, port: u16, tls: bool) -> Result<Option<&ProxyUrl>, UnusableProxy> {
-        let Some(setting) = (if tls { &self.https } else { &self.http }) else { return Ok(None) };
-        if is_loopback(host) || self.no_proxy.names(host, port) {
-            return Ok(None);
+        self.ruling(host, port, tls).map(ProxyRuling::proxy)
+    }
+
+    /// As [`proxy_for`](Self::proxy_for), and why.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ruling(&self, host: &str, port: u16, tls: bool) -> Result<ProxyRuling<'_>, UnusableProxy> {
+        let Some(setting) = (if tls { &self.https } else { &self.http }) else {
+            return Ok(ProxyRuling::NotNamed);
+        };
+        let variable = setting.variable;
+        if is_loopback(host) {
+            return Ok(ProxyRuling::Loopback { variable });
         }
-        let unusable =
-            |error: &InvalidProxyUrl| UnusableProxy { variable: setting.variable, error: error.clone() };
-        setting.proxy.as_ref().map(Some).map_err(unusable)
+        if self.no_proxy.names(host, port) {
+            return Ok(ProxyRuling::NoProxy { variable });
+        }
+        match &setting.proxy {
+            Ok(proxy) => Ok(ProxyRuling::Named { proxy, variable }),
+            Err(error) => Err(UnusableProxy { variable, error: error.clone() }),
+        }
     }
 }
 
@@ -129,6 +144,8 @@ mod tests {
         let environment = environment(&[("ALL_PROXY", "http://proxy")]);
         for host in ["localhost", "LOCALHOST.", "127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(environment.proxy_for(host, 443, true), Ok(None), "{host}");
+            let ruling = environment.ruling(host, 443, true);
+            assert_eq!(ruling, Ok(ProxyRuling::Loopback { variable: "ALL_PROXY" }), "{host}");
         }
         assert!(environment.proxy_for("127.example", 443, true).unwrap().is_some());
     }
@@ -142,5 +159,19 @@ mod tests {
         assert!(!format!("{error:?} {environment:?}").contains("hunter2"), "{environment:?}");
         assert_eq!(environment.proxy_for("in.example", 443, true), Ok(None));
         assert_eq!(environment.proxy_for("relay.example", 80, false), Ok(None));
+    }
+
+    #[test]
+    fn ruling_says_where_the_proxy_comes_from_and_shows_no_password() {
+        let environment =
+            environment(&[("HTTPS_PROXY", "http://u:hunter2@proxy:3128"), ("NO_PROXY", "in.example")]);
+        for (host, tls, words) in [
+            ("relay.example", true, "http://proxy:3128, from HTTPS_PROXY"),
+            ("in.example", true, "none: HTTPS_PROXY names one, but NO_PROXY has the relay"),
+            ("localhost", true, "none: HTTPS_PROXY names one, but the relay is on this machine"),
+            ("relay.example", false, "none: the environment names none"),
+        ] {
+            assert_eq!(environment.ruling(host, 443, tls).unwrap().to_string(), words);
+        }
     }
 }
