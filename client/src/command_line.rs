@@ -5,6 +5,7 @@
 
 use crate::{
     config_file::ConfigFile,
+    doctor,
     error::ClientError,
     handoff::Handoff,
     host_key, listen,
@@ -14,7 +15,7 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use converge_proto::{Address, CarrierChoice, RelayUrl, version::ProtocolVersion};
-use converge_transport::ProxyChoice;
+use converge_transport::{DialOptions, ProxyChoice};
 use std::{
     ffi::OsString,
     io::Write,
@@ -97,6 +98,19 @@ enum Command {
         /// The agent's address
         address: String,
     },
+    /// What gets through from here to the relay, and what to do about the rest
+    ///
+    /// Checks names, proxy, QUIC, packet sizes, TCP, TLS, WebSocket, the clock and versions, in at most 15 seconds. Exits
+    /// with 0 when a carrier that the URL allows gets through, else with 4.
+    Doctor {
+        /// The relay's URL, or an agent's address; without it --relay, CONVERGE_RELAY or the configuration file
+        #[arg(value_name = "URL")]
+        target: Option<String>,
+        /// Print one JSON object: relay, software, protocol, carrier (quic, websocket or null), verdict, and checks with
+        /// check, result (pass, warn, fail or skip), time_ms, seen and fix
+        #[arg(long)]
+        json: bool,
+    },
     /// The block for ~/.ssh/config that makes `ssh ID.converge` just work
     Config,
 }
@@ -141,23 +155,40 @@ fn long_version() -> &'static str {
 
 impl Common {
     fn target(&self, address: Address) -> Result<Target, ClientError> {
-        let carriers = self.transport.map(|transport| match transport {
-            Transport::Auto => CarrierChoice::Auto,
-            Transport::Quic => CarrierChoice::Quic,
-            Transport::Websocket => CarrierChoice::WebSocket,
-        });
-        // Read here and not by clap, whose error would show what was typed, and that may have a password in it.
-        let proxy = self.proxy.as_deref().map(str::parse::<ProxyChoice>).transpose();
-        let proxy = proxy.map_err(|error| ClientError::Usage(format!("cannot use --proxy: {error}")))?;
         let options = TargetOptions {
             relay: self.relay.clone(),
-            carriers,
+            carriers: self.carriers(),
             insecure: self.insecure,
-            proxy,
+            proxy: self.proxy()?,
             wait: self.wait,
             quiet: self.quiet,
         };
         Target::new(address, options)
+    }
+
+    fn carriers(&self) -> Option<CarrierChoice> {
+        self.transport.map(|transport| match transport {
+            Transport::Auto => CarrierChoice::Auto,
+            Transport::Quic => CarrierChoice::Quic,
+            Transport::Websocket => CarrierChoice::WebSocket,
+        })
+    }
+
+    /// Read here and not by clap, whose error would show what was typed, and that may have a password in it.
+    fn proxy(&self) -> Result<Option<ProxyChoice>, ClientError> {
+        let proxy = self.proxy.as_deref().map(str::parse::<ProxyChoice>).transpose();
+        proxy.map_err(|error| ClientError::Usage(format!("cannot use --proxy: {error}")))
+    }
+
+    fn doctor(&self, typed: Option<&str>, format: doctor::Format) -> Result<u8, ClientError> {
+        let relay = doctor::relay(typed, self.relay.as_ref())?;
+        let relay = match self.carriers() {
+            Some(carriers) => relay.with_carriers(carriers),
+            None => relay,
+        };
+        let proxy = self.proxy()?.unwrap_or_else(ProxyChoice::from_environment);
+        let options = DialOptions { insecure: self.insecure, proxy, memory: None };
+        block_on(doctor::run(&relay, &options, format)).map(|status| status as u8)
     }
 }
 
@@ -177,15 +208,20 @@ impl CommandLine {
             Command::Scp(scp) => openssh::run(Program::Scp, &common.target(scp.address)?, &scp.arguments),
             Command::Proxy { address } => {
                 let target = common.target(address)?;
-                block_on(proxy::run(&target, handoff.as_ref()))
+                block_on(proxy::run(&target, handoff.as_ref())).map(|()| 0)
             }
             Command::Listen { address, listen } => {
-                block_on(listen_until_signal(common.target(address)?, listen, listen::Framing::Converge))
+                let target = common.target(address)?;
+                block_on(listen_until_signal(target, listen, listen::Framing::Converge)).map(|()| 0)
             }
             Command::HostKey { address } => {
                 let parsed = asked_address(&address)?;
                 let target = common.target(parsed)?;
-                block_on(host_key::run(&target, &address, handoff.as_ref()))
+                block_on(host_key::run(&target, &address, handoff.as_ref())).map(|()| 0)
+            }
+            Command::Doctor { target, json } => {
+                let format = if json { doctor::Format::Json } else { doctor::Format::Table };
+                common.doctor(target.as_deref(), format)
             }
             Command::Config => {
                 let own = std::env::current_exe()
@@ -210,7 +246,9 @@ impl WsProxy {
     /// [`ClientError`], to be printed.
     pub fn run(self) -> Result<u8, ClientError> {
         let target = Target::new(self.url, TargetOptions::default())?;
-        if self.raw { block_on(proxy::run_raw(&target)) } else { block_on(proxy::run(&target, None)) }
+        let done =
+            if self.raw { block_on(proxy::run_raw(&target)) } else { block_on(proxy::run(&target, None)) };
+        done.map(|()| 0)
     }
 }
 
@@ -223,7 +261,7 @@ impl TcpToWs {
         let target = Target::new(self.url, TargetOptions::default())?;
         let framing = if self.raw { listen::Framing::Raw } else { listen::Framing::Converge };
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        block_on(listen_until_signal(target, listen, framing))
+        block_on(listen_until_signal(target, listen, framing)).map(|()| 0)
     }
 }
 
@@ -255,13 +293,13 @@ async fn listen_until_signal(
 }
 
 /// One thread does: the work is copying between two descriptors.
-fn block_on(work: impl Future<Output = Result<(), ClientError>>) -> Result<u8, ClientError> {
+fn block_on<T>(work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ClientError::local("cannot start"))?;
     let result = runtime.block_on(work);
     // A blocked read of a terminal must not keep the program.
     runtime.shutdown_background();
-    result.map(|()| 0)
+    result
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 pub mod command_line;
 pub mod config_file;
+pub mod doctor;
 pub mod error;
 pub mod handoff;
 pub mod host_key;
