@@ -162,7 +162,7 @@ async fn settled_mtu(connection: &Connection) -> u16 {
 
 fn judge_mtu(mtu: u16) -> Finding {
     if mtu > SMALLEST_MTU {
-        Finding::pass(format!("packets of up to {mtu} bytes get through"))
+        Finding::pass(format!("packets of {mtu} bytes get through"))
     } else {
         Finding::warn(
             format!("only packets of {SMALLEST_MTU} bytes, the smallest that QUIC needs, get through"),
