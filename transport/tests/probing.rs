@@ -243,15 +243,15 @@ async fn name_that_leads_nowhere_stops_everything_behind_it() {
     assert!(check(&report, CheckName::Dns).seen.starts_with("cannot resolve relay.invalid: "), "{report}");
 }
 
-fn environment(variable: &'static str, value: String) -> DialOptions {
-    let environment = ProxyEnvironment::from_variables(|name| (name == variable).then(|| value.clone()));
+fn environment(variable: &str, value: &str) -> DialOptions {
+    let environment = ProxyEnvironment::from_variables(|name| (name == variable).then(|| value.to_owned()));
     DialOptions { proxy: ProxyChoice::Environment(Box::new(environment)), ..DialOptions::default() }
 }
 
 #[tokio::test]
 async fn proxy_is_named_with_its_variable_and_without_its_password() {
     let proxy = server_that_says("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
-    let options = environment("HTTPS_PROXY", format!("http://alice:hunter2@{proxy}"));
+    let options = environment("HTTPS_PROXY", &format!("http://alice:hunter2@{proxy}"));
     let report = report(&"https://relay.invalid".parse().unwrap(), &options).await;
     // What this machine cannot resolve is the proxy's to know.
     assert_eq!(outcomes(&report), "WPSSFSSSS", "{report}");
@@ -264,7 +264,7 @@ async fn proxy_is_named_with_its_variable_and_without_its_password() {
 
 #[tokio::test]
 async fn unusable_proxy_fails_websocket_alone() {
-    let options = environment("ALL_PROXY", "socks4://alice:hunter2@proxy".to_owned());
+    let options = environment("ALL_PROXY", "socks4://alice:hunter2@proxy");
     let report = report(&"https://relay.invalid".parse().unwrap(), &options).await;
     assert_eq!(outcomes(&report), "FFSSSSSSS", "{report}");
     assert!(check(&report, CheckName::Proxy).seen.starts_with("ALL_PROXY cannot be used"), "{report}");
