@@ -3,6 +3,7 @@
 use crate::{
     announce::Announcement,
     config::Config,
+    diagnosis,
     registration::RegistrationError,
     relay_link::{Dialer, RelayEvent, RelayLink},
     sessions::Sessions,
@@ -14,6 +15,7 @@ use converge_proto::{
 };
 use converge_transport::{
     Carrier, CarrierMemory, CloseCode, DialError, DialOptions, Link, LinkError, NetworkChanges, StreamError,
+    probe::Report,
 };
 use futures_util::future::BoxFuture;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -40,6 +42,7 @@ pub struct Agent {
     public_key: HostKey,
     sessions: Sessions,
     announcements: watch::Sender<Option<Announcement>>,
+    diagnoses: watch::Sender<Option<Report>>,
     network: Option<NetworkChanges>,
 }
 
@@ -86,6 +89,7 @@ impl Agent {
             public_key,
             sessions: Sessions::new(SshServer::new(ssh)?),
             announcements: watch::Sender::new(None),
+            diagnoses: watch::Sender::new(None),
             network: None,
         })
     }
@@ -93,6 +97,11 @@ impl Agent {
     /// How the agent can be reached; changes whenever that does.
     pub fn announcements(&self) -> watch::Receiver<Option<Announcement>> {
         self.announcements.subscribe()
+    }
+
+    /// What is in the way, once, when the relay is not reached soon after the start.
+    pub fn diagnoses(&self) -> watch::Receiver<Option<Report>> {
+        self.diagnoses.subscribe()
     }
 
     /// Serves until `stop`. A lost relay is dialed again for as long as it takes, and the ID taken back.
@@ -108,6 +117,12 @@ impl Agent {
             }
         };
         info!(relay = %self.dialer.relay, "dialing the relay");
+        let _diagnosing = diagnosis::watch_start(
+            self.dialer.relay.clone(),
+            self.dialer.options.clone(),
+            self.announcements(),
+            self.diagnoses.clone(),
+        );
         let mut backoff = Backoff::new();
         while let Some(mut link) = self.connect(&mut backoff, &stop).await? {
             let begun = Instant::now();

@@ -11,6 +11,7 @@ pub mod agent_dir;
 pub mod announce;
 pub mod authorized_keys;
 pub mod config;
+mod diagnosis;
 mod pty;
 pub mod registration;
 mod relay_link;

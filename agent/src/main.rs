@@ -97,7 +97,16 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<u8> {
     let printing = tokio::spawn(async move {
         while announcements.changed().await.is_ok() {
             if let Some(announcement) = announcements.borrow_and_update().as_ref() {
-                print(&announcement.to_string());
+                print(std::io::stdout(), &announcement.to_string());
+            }
+        }
+    });
+    let mut diagnoses = agent.diagnoses();
+    let diagnosing = tokio::spawn(async move {
+        while diagnoses.changed().await.is_ok() {
+            if let Some(report) = diagnoses.borrow_and_update().as_ref() {
+                let heading = "the relay is not reached yet, and the agent goes on trying; what gets through from here:";
+                print(std::io::stderr(), &format!("converge-agent: {heading}\n\n{report}\n"));
             }
         }
     });
@@ -115,6 +124,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<u8> {
         running.await.context("the agent failed")??;
     }
     printing.await.context("the agent failed")?;
+    diagnosing.await.context("the agent failed")?;
     Ok(status)
 }
 
@@ -161,8 +171,7 @@ fn whole(error: impl Display) -> anyhow::Error {
     anyhow!("{error}")
 }
 
-/// To standard output; a reader that has gone away does not matter.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
+/// All at once; a reader that has gone away does not matter.
+fn print(mut out: impl Write, text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
