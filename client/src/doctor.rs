@@ -143,7 +143,7 @@ mod tests {
             Check {
                 name: CheckName::Quic,
                 outcome: Outcome::Fail,
-                took: Duration::from_millis(5000),
+                took: Duration::from_secs(5),
                 seen: "no answer".to_owned(),
                 fix: Some("ask".to_owned()),
             },
