@@ -24,6 +24,7 @@ fn play(name: &str, job: Access, laptop: Access, scenario: fn(&Lab) -> Result<()
 
 mod lab {
     mod carriers;
+    mod doctor;
     mod emulation;
     mod gateways;
     mod proxies;
