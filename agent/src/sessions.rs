@@ -215,14 +215,22 @@ impl Sessions {
                 serving.await
             }
         };
-        match end {
-            Ok(end) => info!(session = %id, logged_in = end.logged_in, "session ends"),
-            Err(error) => warn!(session = %id, %error, "session ends"),
-        }
-        // The last bytes, such as the exit status, are waited for as long as any others.
+        let logged_in = match end {
+            Ok(end) => {
+                info!(session = %id, logged_in = end.logged_in, "session ends");
+                end.logged_in
+            }
+            Err(error) => {
+                warn!(session = %id, %error, "session ends");
+                false
+            }
+        };
+        // The last bytes, such as the exit status, can be fetched for as long as any others; not by strangers, who
+        // could fill the table.
+        let fetch_time = if logged_in { RESUME_WINDOW } else { LAST_WORDS_TIME };
         tokio::select! {
             () = entry.link.over() => {}
-            () = entry.link.abandoned(RESUME_WINDOW) => {}
+            () = tokio::time::sleep(fetch_time) => {}
             () = async { stop.cancelled().await; tokio::time::sleep(LAST_WORDS_TIME).await } => {}
         }
     }

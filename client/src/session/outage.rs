@@ -53,6 +53,8 @@ impl Outages {
     /// Tells the person: one line when a session stalls, whose counter moves where it can, and one when it goes on.
     pub(super) async fn tell(&self, target: &Target, whose: Option<&str>) -> Infallible {
         let mut states = self.state.subscribe();
+        // One session alone is that of an ssh.
+        let hint = if whose.is_none() { " (~. ends it now)" } else { "" };
         let whose = whose.map(|whose| format!("{whose}: ")).unwrap_or_default();
         // Several sessions cannot share one line.
         let moves = whose.is_empty() && std::io::stderr().is_terminal();
@@ -71,14 +73,14 @@ impl Outages {
                 }
             };
             let mut line = Line { quiet: target.quiet, moves, is_open: false };
-            line.put(&format!("converge: {whose}{}", stalled(since.elapsed())));
+            line.put(&format!("converge: {whose}{}", stalled(since.elapsed(), hint)));
             let carrier = loop {
                 tokio::select! {
                     _ = states.changed() => if let State::Up(carrier) = *states.borrow_and_update() {
                         break carrier;
                     },
                     () = tokio::time::sleep(TICK), if moves => {
-                        line.put(&format!("converge: {}", stalled(since.elapsed())));
+                        line.put(&format!("converge: {}", stalled(since.elapsed(), hint)));
                     }
                 }
             };
@@ -89,9 +91,9 @@ impl Outages {
     }
 }
 
-fn stalled(time: Duration) -> String {
+fn stalled(time: Duration, hint: &str) -> String {
     let window = RESUME_WINDOW.as_secs() / 60;
-    format!("no answer for {}; trying for up to {window} min (~. ends it now)", seconds(time))
+    format!("no answer for {}; trying for up to {window} min{hint}", seconds(time))
 }
 
 fn seconds(time: Duration) -> String {
