@@ -323,8 +323,11 @@ impl Attachment {
     async fn run_timers(&self) -> Infallible {
         loop {
             let due = self.shared.lock().session.poll_timeout();
-            sleep_until(due).await;
-            self.handle_timeout();
+            tokio::select! {
+                () = sleep_until(due) => self.handle_timeout(),
+                // An earlier time-out. What there is to transmit is looked for after the write anyway.
+                () = self.shared.transmit.notified() => {}
+            }
         }
     }
 
