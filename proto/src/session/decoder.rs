@@ -124,7 +124,7 @@ mod tests {
         .concat();
         let wire = Bytes::from(wire);
         let expected = ([&b"one"[..], &long].concat(), vec![FrameType::PING, FrameType::FIN]);
-        for step in 1..wire.len() + 1 {
+        for step in 1..=wire.len() {
             assert_eq!(decode(&wire, step), expected, "cut every {step} bytes");
         }
     }

@@ -119,7 +119,7 @@ mod tests {
         watch.handle_sent(start + SECOND * 2);
         let due = start + SECOND + Watch::SUSPICION;
         assert_eq!(watch.poll_timeout(), Some(due), "the first unanswered counts");
-        assert_eq!(watch.handle_timeout(due - SECOND), WatchAction::Wait);
+        assert_eq!(watch.handle_timeout(start + Watch::SUSPICION), WatchAction::Wait);
         assert_eq!(watch.handle_timeout(due), WatchAction::Suspect);
         assert_eq!((watch.poll_timeout(), watch.is_suspected()), (None, true));
         assert_eq!(watch.handle_timeout(due + SECOND), WatchAction::Wait, "said once");
