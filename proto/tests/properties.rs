@@ -105,7 +105,9 @@ proptest! {
         damage in vec(any::<Damage>(), 0..4),
     ) {
         let mut wire = BytesMut::new();
-        frames.iter().for_each(|frame| frame.encode(&mut wire));
+        for frame in &frames {
+            frame.encode(&mut wire);
+        }
         let data = damaged(wire.to_vec(), &damage);
         // The first byte says how the stream is cut, and how much this end may send.
         fuzz::session(&[&[step][..], &data].concat());

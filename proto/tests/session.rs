@@ -1,6 +1,7 @@
 //! Sessions over streams that break: whatever is cut, delayed or repeated, each side reads exactly what the other wrote.
 
 #![allow(clippy::disallowed_methods)] // A first instant has to come from somewhere.
+#![allow(clippy::unwrap_used, reason = "a step that cannot be taken fails the test")]
 
 use bytes::{BufMut, Bytes};
 use converge_proto::session::{
