@@ -92,7 +92,7 @@ struct Stranger {
 /// What an agent answers.
 #[derive(Debug)]
 enum Answer {
-    Attached(Link, Stream),
+    Attached(Link, Box<Stream>),
     Refused(Refused),
 }
 
@@ -126,13 +126,11 @@ impl Stranger {
         let (link, mut stream) = self.connect().await?;
         stream.send.write_frame(&attach.to_frame()).await?;
         let frame = next_frame(&mut stream).await?;
-        Ok(match frame.frame_type {
-            FrameType::REFUSED => Answer::Refused(Refused::from_frame(&frame)?),
-            _ => {
-                Attached::from_frame(&frame)?;
-                Answer::Attached(link, stream)
-            }
-        })
+        if frame.frame_type == FrameType::REFUSED {
+            return Ok(Answer::Refused(Refused::from_frame(&frame)?));
+        }
+        Attached::from_frame(&frame)?;
+        Ok(Answer::Attached(link, Box::new(stream)))
     }
 
     async fn refused(&self, attach: &Attach) -> Result<Refused> {
