@@ -8,7 +8,7 @@ use crate::{error::ClientError, target::Target};
 use converge_proto::{
     Backoff, CarrierChoice,
     rendezvous::RefusalCode,
-    session::{RESUME_WINDOW, SessionEvent, Watch},
+    session::{RESUME_WINDOW, SessionError, SessionEvent, Watch},
 };
 use converge_transport::{
     Attachment, Carrier, CloseCode, Link, LinkError, NetworkChanges, SessionLink, Stream, StreamError,
@@ -149,8 +149,11 @@ impl<'a> Keeper<'a> {
             tokio::select! {
                 biased; // The path in use counts more than the one that is looked for.
                 end = &mut driving => {
-                    if let Some(error) = self.session.error() {
-                        return Err(ClientError::SessionOver { error });
+                    match self.session.error() {
+                        // Said, and it must still arrive: the stream is closed in order.
+                        Some(SessionError::ResetHere { .. }) if end.is_ok() => return Ok(PathEnd::Over),
+                        Some(error) => return Err(ClientError::SessionOver { error }),
+                        None => {}
                     }
                     let Err(error) = end else { return Ok(PathEnd::Over) };
                     if begun.elapsed() > GOOD_PATH {
