@@ -1,7 +1,7 @@
 //! Making a link to a relay's URL.
 //!
-//! With `https://` QUIC begins and WebSocket follows after a head start ([`race`]); whichever is ready first is the link,
-//! and the next time WebSocket begins too where it won ([`memory`]). WebSocket may go through a proxy ([`tunnel`]), QUIC
+//! With `https://` QUIC begins and WebSocket follows after a head start (`race`); whichever is ready first is the link,
+//! and the next time WebSocket begins too where it won (`memory`). WebSocket may go through a proxy (`tunnel`), QUIC
 //! never does. [`probe`] takes the same steps one by one, to tell a person which of them fails.
 
 mod failure;
