@@ -27,7 +27,8 @@ use std::time::Duration;
 
 /// How many bytes an end takes beyond what its application has consumed, and how many it keeps for replay.
 pub const WINDOW_BYTES: u64 = 4 * 1024 * 1024;
-/// The longest payload of a `Data` frame that is sent; any frame's limit is taken.
-pub const MAX_DATA_BYTES: usize = crate::frame::MAX_CONTROL_PAYLOAD_BYTES;
+/// The longest payload of a `Data` frame that is sent, a little less than what is taken: with its header it fits into
+/// one WebSocket message and one record of a multiplexed stream, where a byte more would cost a second one.
+pub const MAX_DATA_BYTES: usize = crate::frame::MAX_CONTROL_PAYLOAD_BYTES - 16;
 /// How long a session that has lost its stream is kept for its client to come back, at both ends.
 pub const RESUME_WINDOW: Duration = Duration::from_mins(10);
