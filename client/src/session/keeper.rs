@@ -188,7 +188,8 @@ impl<'a> Keeper<'a> {
                 result = candidate.next() => match result {
                     Ok(Some(path)) => return Ok(PathEnd::Better(Box::new(path))),
                     Ok(None) => {}
-                    Err(error) if is_final(&error) => return Err(error),
+                    // What somebody else says does not end a session whose own path works.
+                    Err(error) if is_final(&error) && self.session.is_suspected() => return Err(error),
                     Err(error) => {
                         debug!(%error, "no other path for now");
                         candidate = Candidate::None;
