@@ -236,6 +236,7 @@ async fn peers_that_read_nothing_do_not_hold_up_the_end(by: By) {
     // More than all windows on the way together: both are in the middle of it when the end comes.
     assert_eq!(relay.stopped().await, Stopped::SessionsCut);
     drop((session, unread));
-    let _ = soon("the agent's sender", pushing).await;
-    let _ = soon("the client's sender", uploading).await;
+    // A QUIC sender whose congestion window is full may not hear of the end before its idle time-out; see `Link::settle`.
+    pushing.abort();
+    uploading.abort();
 }
