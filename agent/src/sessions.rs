@@ -212,7 +212,9 @@ impl Sessions {
             () = entry.link.abandoned(RESUME_WINDOW) => {
                 info!(session = %id, "the client has not come back in time");
                 entry.link.reset(RefusalCode::EXPIRED, "the session was kept for its client for long enough");
-                serving.await
+                // Programs are hung up; how SSH sees its own end says nothing more, and nobody is left to fetch anything.
+                let _ = serving.await;
+                return;
             }
         };
         let logged_in = match end {

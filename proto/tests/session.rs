@@ -366,8 +366,13 @@ fn reset_reaches_the_peer_with_its_words_and_nothing_else() {
     use converge_proto::rendezvous::RefusalCode;
     let mut pair = Pair::new();
     pair.client.write(10, false);
+    pair.carry(true, usize::MAX);
     pair.client.session.reset(RefusalCode::STOPPING, "the job is over");
     assert!(!pair.client.session.is_over(), "not before it was said");
+    // An acknowledgement of what the client has dropped by now.
+    pair.step(&Step::Wait { ms: 200 });
+    assert!(pair.carry(false, usize::MAX) > 0);
+    assert!(!pair.client.session.is_over(), "still not said");
     let wire = pair.client.session.poll_transmit(pair.now).unwrap();
     assert_eq!(pair.client.session.poll_transmit(pair.now), None);
     assert!(pair.client.session.is_over());

@@ -322,6 +322,10 @@ impl Session {
     /// # Errors
     /// [`SessionError`]: the peer broke a rule or gave the session up. The session is over then.
     pub fn handle_chunk(&mut self, mut chunk: Bytes, now: Instant) -> Result<(), SessionError> {
+        // The peer cannot know yet that it was given up; what it says meanwhile must not keep that from being said.
+        if self.over.is_some() {
+            return Ok(());
+        }
         let traffic = match self.handle_items(&mut chunk) {
             Ok(traffic) => traffic,
             Err(error) => {
