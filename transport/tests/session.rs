@@ -164,12 +164,19 @@ impl AsyncWrite for Heard {
     }
 }
 
-/// Says all of it and hears everything. Returns what was heard, and the session's side, which is still open.
-fn talk(io: SessionIo, said: Bytes, mut heard: Heard) -> JoinHandle<(Vec<u8>, SessionIo)> {
+/// Says all of it, ends when it may, and hears everything. Returns what was heard, and the session's side, which is
+/// still open.
+fn talk(
+    io: SessionIo,
+    said: Bytes,
+    mut heard: Heard,
+    mut may_end: watch::Receiver<bool>,
+) -> JoinHandle<(Vec<u8>, SessionIo)> {
     tokio::spawn(async move {
         let (mut from, mut to) = tokio::io::split(io);
         let saying = async {
             to.write_all(&said).await.unwrap();
+            may_end.wait_for(|may_end| *may_end).await.unwrap();
             to.shutdown().await.unwrap();
         };
         let hearing = async { tokio::io::copy(&mut from, &mut heard).await.unwrap() };
@@ -183,8 +190,10 @@ async fn bytes_are_exact_over_streams_that_are_cut_again_and_again(ends: Ends) {
     let (up, down) = (Noise::new(1).bytes(20 * MIB), Noise::new(2).bytes(16 * MIB));
     let (heard_down, mut down_so_far) = Heard::new();
     let (heard_up, mut up_so_far) = Heard::new();
-    let client = talk(client_io, up.clone(), heard_down);
-    let agent = talk(agent_io, down.clone(), heard_up);
+    // A session that is over cannot be cut any more.
+    let (may_end, wait_to_end) = watch::channel(false);
+    let client = talk(client_io, up.clone(), heard_down, wait_to_end.clone());
+    let agent = talk(agent_io, down.clone(), heard_up, wait_to_end);
     let mut noise = Noise::new(3);
     let mut cuts = 0;
     let last = loop {
@@ -203,6 +212,7 @@ async fn bytes_are_exact_over_streams_that_are_cut_again_and_again(ends: Ends) {
         cuts += 1;
     };
     assert!(cuts >= 3, "{cuts} cuts are few");
+    may_end.send_replace(true);
     let (client, agent) = soon("all of it", async { tokio::join!(client, agent) }).await;
     assert_same(&client.unwrap().0, &down);
     assert_same(&agent.unwrap().0, &up);

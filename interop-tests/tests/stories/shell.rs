@@ -35,8 +35,9 @@ pub(super) fn shell(setup: &Setup, agent: &Agent) -> Result<Terminal> {
 
 /// Starts a long command, interrupts it, and asks how it ended.
 fn interrupt(terminal: &mut Terminal) -> Result<()> {
-    terminal.type_text("(echo sleep''ing; exec sleep 1000)\r")?;
-    terminal.expect("sleeping")?;
+    // The program says itself that it runs: a shell on its way to `exec` may swallow the signal.
+    terminal.type_text("echo wait''ing > word; tail -f word\r")?;
+    terminal.expect("waiting")?;
     terminal.type_text("\x03")?;
     terminal.expect("job> ")?;
     terminal.type_text("echo \"sta\"tus $?\r")?;
