@@ -6,12 +6,15 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod activity;
 pub mod agent;
 pub mod agent_dir;
 pub mod announce;
 pub mod authorized_keys;
+pub mod command_line;
 pub mod config;
 mod diagnosis;
+pub mod events;
 mod pty;
 pub mod registration;
 mod relay_link;
@@ -19,6 +22,7 @@ mod sessions;
 pub mod sftp;
 pub mod signals;
 pub mod ssh;
+pub mod user;
 
 pub use agent::{Agent, AgentError};
 pub use agent_dir::{AgentDir, AgentDirError};

@@ -28,7 +28,9 @@ use russh::keys::{Algorithm, PrivateKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::Activity;
 use crate::authorized_keys::AuthorizedKeys;
+use crate::events::Events;
 
 mod algorithms;
 mod channel;
@@ -61,6 +63,10 @@ pub struct SshServerConfig {
     pub working_dir: PathBuf,
     /// The environment programs inherit. Default: the agent's own, as it is when this is made.
     pub environment: Vec<(OsString, OsString)>,
+    /// Told of everything users do. Default: one that nobody looks at.
+    pub activity: Activity,
+    /// Told of logins, commands and forwards. Default: nobody.
+    pub events: Events,
 }
 
 impl SshServerConfig {
@@ -76,6 +82,8 @@ impl SshServerConfig {
             shells: Vec::new(),
             working_dir: working_dir.into(),
             environment: std::env::vars_os().collect(),
+            activity: Activity::new(),
+            events: Events::unread(),
         }
     }
 }
@@ -139,6 +147,8 @@ struct Shared {
     shells: Vec<PathBuf>,
     working_dir: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    activity: Activity,
+    events: Events,
 }
 
 impl SshServer {
@@ -161,6 +171,8 @@ impl SshServer {
                 shells: config.shells,
                 working_dir: config.working_dir,
                 environment: config.environment,
+                activity: config.activity,
+                events: config.events,
             }),
         })
     }

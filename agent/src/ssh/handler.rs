@@ -19,7 +19,9 @@ use super::exit::requested_signal;
 use super::flow::{Backlog, InputOverflow, TRICKLE_DELAY};
 use super::{SessionContext, Shared, SshError};
 use crate::authorized_keys::{Entry, KeyOptions, Problem};
+use crate::events::Event;
 use crate::pty::PtySize;
+use crate::user::User;
 
 /// How many channels one connection may have open at the same time.
 pub const MAX_CHANNELS: usize = 256;
@@ -123,6 +125,10 @@ impl Handler for ConnectionHandler {
         };
         let fingerprint = key.public_key.fingerprint(HashAlg::Sha256);
         info!(user, key = %fingerprint, comment = ?entry.comment, "login");
+        self.shared.activity.touch();
+        let (key, comment) = (fingerprint.to_string(), entry.comment);
+        let user = User { login: user.to_owned(), key, comment, source: String::new() };
+        self.shared.events.emit(Event::Login { session: self.context.id.clone(), user });
         self.options = Some(entry.options);
         self.life.logged_in.cancel();
         Ok(Auth::Accept)
@@ -203,6 +209,7 @@ impl Handler for ConnectionHandler {
 
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), SshError> {
         let Some(channel) = self.channels.get(&id) else { return Ok(()) };
+        self.shared.activity.touch();
         if let Err(InputOverflow) = channel.push_input(data) {
             session.disconnect(Disconnect::ProtocolError, "more data than the window allows", "")?;
             return Err(SshError::WindowIgnored);

@@ -1,0 +1,62 @@
+//! Where the relay is, and how to get there.
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use converge_proto::{CarrierChoice, Id, RelayUrl};
+use converge_transport::ProxyChoice;
+
+/// Where the relay is, and how to get there.
+#[derive(Args, Debug)]
+pub struct RelayArguments {
+    /// The relay's URL, as the relay prints it (or as --relay)
+    #[arg(value_name = "RELAY", conflicts_with = "relay", required_unless_present = "relay")]
+    pub relay_argument: Option<RelayUrl>,
+    /// The relay's URL: https:// tries QUIC, then WebSocket; quic://, wss:// and ws:// allow one carrier only
+    #[arg(long, env = "CONVERGE_RELAY", value_name = "URL")]
+    pub relay: Option<RelayUrl>,
+    /// The ID under which people reach this job; the relay makes one up when it is missing or taken. With --dir it
+    /// stays this agent's when the agent is started again
+    #[arg(long, env = "CONVERGE_ID", value_name = "ID")]
+    pub id: Option<Id>,
+    /// Which carrier to use
+    #[arg(long, env = "CONVERGE_TRANSPORT", value_name = "CARRIER", default_value = "auto")]
+    pub transport: Transport,
+    /// The proxy for WebSocket, http://[USER:PASSWORD@]HOST:PORT, https://, socks5:// or socks5h://, or none; without it
+    /// HTTPS_PROXY, ALL_PROXY and NO_PROXY decide
+    #[arg(long, env = "CONVERGE_PROXY", value_name = "URL", hide_env_values = true)]
+    pub proxy: Option<String>,
+    /// Accept any certificate of the relay. SSH stays end-to-end, but anybody in between can take the job's ID
+    #[arg(long, env = "CONVERGE_INSECURE")]
+    pub insecure: bool,
+}
+
+/// Which carrier to use.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Transport {
+    /// QUIC, or WebSocket where UDP is blocked.
+    Auto,
+    /// QUIC only.
+    Quic,
+    /// WebSocket only.
+    Websocket,
+}
+
+impl RelayArguments {
+    /// The relay, with the carriers that may be used.
+    pub(super) fn url(&self) -> anyhow::Result<RelayUrl> {
+        let Some(relay) = self.relay.as_ref().or(self.relay_argument.as_ref()) else {
+            bail!("no relay: give its URL");
+        };
+        let carriers = match self.transport {
+            Transport::Auto => relay.carriers(),
+            Transport::Quic => CarrierChoice::Quic,
+            Transport::Websocket => CarrierChoice::WebSocket,
+        };
+        Ok(relay.clone().with_carriers(carriers))
+    }
+
+    /// Read here and not by clap, whose error would show what was typed, and that may have a password in it.
+    pub(super) fn proxy(&self) -> anyhow::Result<ProxyChoice> {
+        ProxyChoice::from_option(self.proxy.as_deref()).context("cannot use --proxy")
+    }
+}
