@@ -14,8 +14,8 @@ use converge_proto::{
     rendezvous::{Goaway, Registered},
 };
 use converge_transport::{
-    Carrier, CarrierMemory, CloseCode, DialError, DialOptions, Link, LinkError, NetworkChanges, StreamError,
-    probe::Report,
+    Carrier, CarrierMemory, CloseCode, DialError, DialOptions, Link, LinkError, NetworkChanges, QuicRetry,
+    StreamError, probe::Report, sleep_until,
 };
 use futures_util::future::BoxFuture;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -30,10 +30,6 @@ use tracing::{debug, info, warn};
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A link that lasted so long was a good one, and the next trouble is a new one.
 const GOOD_LINK: Duration = Duration::from_secs(1);
-/// On WebSocket, QUIC is tried again after this long, and twice as long after each failure.
-const FIRST_UPGRADE: Duration = Duration::from_secs(30);
-/// The longest pause between two tries.
-const LAST_UPGRADE: Duration = Duration::from_mins(5);
 
 /// An agent that has not dialed yet.
 pub struct Agent {
@@ -43,7 +39,7 @@ pub struct Agent {
     sessions: Sessions,
     announcements: watch::Sender<Option<Announcement>>,
     diagnoses: watch::Sender<Option<Report>>,
-    network: Option<NetworkChanges>,
+    network: NetworkChanges,
 }
 
 /// Why an agent cannot start, or cannot go on.
@@ -90,7 +86,7 @@ impl Agent {
             sessions: Sessions::new(SshServer::new(ssh)?),
             announcements: watch::Sender::new(None),
             diagnoses: watch::Sender::new(None),
-            network: None,
+            network: NetworkChanges::new(),
         })
     }
 
@@ -109,13 +105,6 @@ impl Agent {
     /// # Errors
     /// [`AgentError`] when the very first connection fails in a way that trying again would not mend.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), AgentError> {
-        self.network = match NetworkChanges::new() {
-            Ok(network) => Some(network),
-            Err(error) => {
-                debug!(%error, "changes of the network are noticed late");
-                None
-            }
-        };
         info!(relay = %self.dialer.relay, "dialing the relay");
         let _diagnosing = diagnosis::watch_start(
             self.dialer.relay.clone(),
@@ -201,8 +190,7 @@ impl Agent {
         self.dialer.wanted = Some(registered.id.clone());
         self.announce(&registered);
         let may_upgrade = carrier == Carrier::WebSocket && self.dialer.may_change_carrier();
-        let mut upgrade_pause = FIRST_UPGRADE;
-        let mut upgrade_at = Instant::now() + upgrade_pause;
+        let mut upgrade = QuicRetry::new();
         let mut backoff = Backoff::new();
         let mut next = NextLink::No;
         let mut goaway: Option<Goaway> = None;
@@ -257,8 +245,7 @@ impl Agent {
                     Err(error) => {
                         debug!(%error, "no other link for now");
                         next = NextLink::No;
-                        upgrade_pause = (upgrade_pause * 2).min(LAST_UPGRADE);
-                        upgrade_at = Instant::now() + upgrade_pause;
+                        upgrade.failed();
                         try_again = Some(Instant::now() + backoff.next(rand::random()));
                     }
                 },
@@ -268,14 +255,14 @@ impl Agent {
                         next = NextLink::dial(&self.dialer, CarrierChoice::Auto);
                     }
                 }
-                () = tokio::time::sleep_until(upgrade_at), if may_upgrade && is_free => {
+                () = tokio::time::sleep_until(upgrade.due()), if may_upgrade && is_free => {
                     debug!("trying whether QUIC gets through by now");
                     next = NextLink::dial(&self.dialer, CarrierChoice::Quic);
                 }
-                () = changed(&mut self.network) => {
+                () = self.network.changed() => {
                     debug!("the network has changed");
                     current.doubt();
-                    upgrade_at = Instant::now();
+                    upgrade.hurry();
                 }
                 _ = looks.tick(), if self.sessions.are_there() => {
                     current.look(self.sessions.are_owed_answers());
@@ -367,18 +354,4 @@ impl NextLink {
 /// Waits; `true` when told to stop meanwhile.
 async fn wait(time: Duration, stop: &CancellationToken) -> bool {
     stop.run_until_cancelled(tokio::time::sleep(time)).await.is_none()
-}
-
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn changed(network: &mut Option<NetworkChanges>) {
-    match network {
-        Some(network) => network.changed().await,
-        None => std::future::pending().await,
-    }
 }

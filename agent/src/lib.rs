@@ -15,6 +15,8 @@ pub mod command_line;
 pub mod config;
 mod diagnosis;
 pub mod events;
+pub mod life;
+pub mod notice;
 mod pty;
 pub mod registration;
 mod relay_link;

@@ -7,7 +7,9 @@ use converge_proto::{
     rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, messages::Line},
     session::{Watch, WatchAction},
 };
-use converge_transport::{CloseCode, DialOptions, Link, LinkError, Role, Stream, StreamError, Traffic, dial};
+use converge_transport::{
+    CloseCode, DialOptions, Link, LinkError, Role, Stream, StreamError, Traffic, dial, sleep_until,
+};
 use ssh_key::PrivateKey;
 use std::time::{Duration, Instant};
 
@@ -195,12 +197,5 @@ impl RelayLink {
         // The relay closes the link when it has read the goodbye.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.link.closed()).await;
         self.link.finish(CloseCode::DONE, "").await;
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }

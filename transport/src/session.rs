@@ -13,6 +13,7 @@ pub use pieces::Pieces;
 
 use crate::{
     close::{LinkError, StreamError},
+    schedule::sleep_until,
     stream::{RecvHalf, SendHalf, Stream},
 };
 use bytes::Bytes;
@@ -342,12 +343,5 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         self.shared.lock().session.detach();
         self.shared.attached.send_replace(false);
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
     }
 }

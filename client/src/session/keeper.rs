@@ -11,17 +11,14 @@ use converge_proto::{
     session::{RESUME_WINDOW, SessionError, SessionEvent, Watch},
 };
 use converge_transport::{
-    Attachment, Carrier, CloseCode, Link, LinkError, NetworkChanges, SessionLink, Stream, StreamError,
+    Attachment, Carrier, CloseCode, Link, LinkError, NetworkChanges, QuicRetry, SessionLink, Stream,
+    StreamError, sleep_until,
 };
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-/// On WebSocket, QUIC is tried again after this long, and twice as long after each failure.
-const FIRST_UPGRADE: Duration = Duration::from_secs(30);
-/// The longest pause between two tries.
-const LAST_UPGRADE: Duration = Duration::from_mins(5);
 /// How long the relay waits for the agent to be back, on a link that looks alive after its stream was lost.
 const SAME_LINK_WAIT: Duration = Duration::from_secs(2);
 /// How long a try has at least, whatever changes.
@@ -36,25 +33,8 @@ pub(super) struct Keeper<'a> {
     paths: Paths<'a>,
     session: SessionLink,
     backoff: Backoff,
-    upgrade: Upgrade,
-    network: Option<NetworkChanges>,
-}
-
-/// When QUIC is tried again.
-struct Upgrade {
-    pause: Duration,
-    at: Instant,
-}
-
-impl Upgrade {
-    fn new() -> Self {
-        Self { pause: FIRST_UPGRADE, at: Instant::now() + FIRST_UPGRADE }
-    }
-
-    fn failed(&mut self) {
-        self.pause = (self.pause * 2).min(LAST_UPGRADE);
-        self.at = Instant::now() + self.pause;
-    }
+    upgrade: QuicRetry,
+    network: NetworkChanges,
 }
 
 /// How a path came to its end.
@@ -79,10 +59,8 @@ enum Candidate<'a> {
 impl<'a> Keeper<'a> {
     pub(super) fn new(paths: Paths<'a>) -> Self {
         let session = paths.session.clone();
-        let network = NetworkChanges::new()
-            .inspect_err(|error| debug!(%error, "changes of the network are noticed late"))
-            .ok();
-        Self { paths, session, backoff: Backoff::new(), upgrade: Upgrade::new(), network }
+        let network = NetworkChanges::new();
+        Self { paths, session, backoff: Backoff::new(), upgrade: QuicRetry::new(), network }
     }
 
     pub(super) fn target(&self) -> &'a Target {
@@ -107,7 +85,7 @@ impl<'a> Keeper<'a> {
             };
             info!(carrier = %path.link.carrier(), "the session goes on");
             outages.up(path.link.carrier());
-            self.upgrade = Upgrade::new();
+            self.upgrade = QuicRetry::new();
         }
     }
 
@@ -197,13 +175,13 @@ impl<'a> Keeper<'a> {
                         try_again = Some(Instant::now() + self.backoff.next(rand::random()));
                     }
                 },
-                () = changed(&mut self.network) => {
+                () = self.network.changed() => {
                     debug!("the network has changed");
                     if let Err(error) = link.follow_network_change() {
                         debug!(%error, "no new socket");
                     }
                     self.session.doubt();
-                    self.upgrade.at = Instant::now();
+                    self.upgrade.hurry();
                 }
                 () = sleep_until(try_again), if is_free => {
                     try_again = None;
@@ -211,7 +189,7 @@ impl<'a> Keeper<'a> {
                         candidate = dialing(&mut self.paths, CarrierChoice::Auto);
                     }
                 }
-                () = tokio::time::sleep_until(self.upgrade.at), if may_upgrade && is_free => {
+                () = tokio::time::sleep_until(self.upgrade.due()), if may_upgrade && is_free => {
                     debug!("trying whether QUIC gets through by now");
                     candidate = dialing(&mut self.paths, CarrierChoice::Quic);
                 }
@@ -251,7 +229,7 @@ impl<'a> Keeper<'a> {
                 tried = tokio::time::timeout(left, trying) => tried,
                 // What was tried from the old network may hang for long; a network that changes all the time must not
                 // keep anything from being tried.
-                () = async { tokio::time::sleep(SHORTEST_TRY).await; changed(&mut self.network).await } => continue,
+                () = async { tokio::time::sleep(SHORTEST_TRY).await; self.network.changed().await } => continue,
             };
             match tried {
                 Ok(Ok(path)) => return Ok(path),
@@ -264,7 +242,7 @@ impl<'a> Keeper<'a> {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.backoff.next(rand::random())) => {}
-                () = changed(&mut self.network) => debug!("the network has changed"),
+                () = self.network.changed() => debug!("the network has changed"),
             }
         }
     }
@@ -293,20 +271,6 @@ impl Candidate<'_> {
             }
             Self::Attaching(attaching) => attaching.await.map(Some),
         }
-    }
-}
-
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn changed(network: &mut Option<NetworkChanges>) {
-    match network {
-        Some(network) => network.changed().await,
-        None => std::future::pending().await,
     }
 }
 
