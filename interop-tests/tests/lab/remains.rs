@@ -1,6 +1,6 @@
 //! A lab leaves nothing behind, and neither does a killed one.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use converge_interop_tests::{
     Lab,
     lab::Access,
@@ -9,6 +9,7 @@ use converge_interop_tests::{
 };
 use std::{
     fs,
+    io::{BufRead, BufReader},
     process::{Command, Stdio},
 };
 
@@ -42,8 +43,13 @@ fn what_a_killed_test_left_is_removed_by_the_next_lab() -> Result<()> {
     let stale = format!("converge-lab-{}-relay", ended.id());
     let ip = programs::installed("ip")?;
     run(Command::new(&ip).args(["netns", "add", &stale]), b"")?.success()?;
-    let mut sleep = Command::new(&ip);
-    let mut orphan = sleep.args(["netns", "exec", &stale, "sleep", "1000"]).spawn()?;
+    // It says itself that it is inside.
+    let mut orphan = Command::new(&ip);
+    orphan.args(["netns", "exec", &stale, "sh", "-c", "echo inside; exec sleep 1000"]).stdout(Stdio::piped());
+    let mut orphan = orphan.spawn()?;
+    let mut line = String::new();
+    BufReader::new(orphan.stdout.take().context("it is piped")?).read_line(&mut line)?;
+    assert_eq!(line, "inside\n");
     let lab = Lab::new("after")?;
     assert!(!networks().contains(&stale));
     assert!(!orphan.wait()?.success(), "what ran there was killed");
