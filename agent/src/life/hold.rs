@@ -26,6 +26,8 @@ pub struct HoldFile {
     path: PathBuf,
     changes: Arc<Notify>,
     interval: Interval,
+    /// The modification time when it was last read, and what it meant then: a system clock that is set moves nothing.
+    known: Option<(SystemTime, Instant)>,
     /// Tells for as long as it exists.
     _watcher: Option<RecommendedWatcher>,
 }
@@ -40,7 +42,7 @@ impl HoldFile {
         let period = if watcher.is_some() { FALLBACK_INTERVAL } else { POLL_INTERVAL };
         let mut interval = tokio::time::interval(period);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { path, changes, interval, _watcher: watcher }
+        Self { path, changes, interval, known: None, _watcher: watcher }
     }
 
     /// The file.
@@ -57,14 +59,14 @@ impl HoldFile {
     }
 
     /// The time that the file stands for, if there is one: its modification time.
-    pub fn read(&self) -> Option<Instant> {
-        let modified = std::fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok()?;
-        let now = Instant::now();
-        Some(match modified.duration_since(SystemTime::now()) {
-            Ok(ahead) => now + ahead.min(MAX_AHEAD),
-            // Before the machine was started is as good as when it was.
-            Err(ago) => now.checked_sub(ago.duration()).unwrap_or(now),
-        })
+    pub fn read(&mut self) -> Option<Instant> {
+        let modified = std::fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok();
+        self.known = match (modified, self.known) {
+            (Some(modified), Some(known)) if known.0 == modified => Some(known),
+            (Some(modified), _) => Some((modified, instant(modified))),
+            (None, _) => None,
+        };
+        self.known.map(|(_, instant)| instant)
     }
 
     /// Makes the file, with a time so far ahead.
@@ -92,6 +94,15 @@ impl HoldFile {
 impl std::fmt::Debug for HoldFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HoldFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn instant(modified: SystemTime) -> Instant {
+    let now = Instant::now();
+    match modified.duration_since(SystemTime::now()) {
+        Ok(ahead) => now + ahead.min(MAX_AHEAD),
+        // A file from before the machine was started.
+        Err(ago) => now.checked_sub(ago.duration()).unwrap_or(now),
     }
 }
 

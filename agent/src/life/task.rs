@@ -120,8 +120,11 @@ impl LifeTask {
             }
             Command::Extend { by, who, answer } => {
                 self.expiry.extend(now.into(), (now + by).into());
-                let by = who.map(|who| format!("{who}: ")).unwrap_or_default();
-                self.life.tell(Notice::info(format!("{by}more time{}", self.when_it_ends())));
+                // Users who were warned are told that it has been put off, anyway.
+                if !self.expiry.is_warned() {
+                    let by = who.map(|who| format!("{who}: ")).unwrap_or_default();
+                    self.life.tell(Notice::info(format!("{by}more time{}", self.when_it_ends())));
+                }
                 self.publish();
                 // Whoever asked may have gone.
                 let _ = answer.send(self.life.snapshot());
