@@ -1,9 +1,12 @@
 //! The agent as a whole: dial, register, serve what comes in, and dial again for ever.
 
 use crate::{
+    AgentDir,
     announce::Announcement,
     config::Config,
     diagnosis,
+    life::{self, EndReason, Life, LifeConfig, LifeTask},
+    login_text::LoginText,
     registration::RegistrationError,
     relay_link::{Dialer, RelayEvent, RelayLink},
     sessions::Sessions,
@@ -37,6 +40,9 @@ pub struct Agent {
     directory: PathBuf,
     public_key: HostKey,
     sessions: Sessions,
+    life: Life,
+    life_task: Option<LifeTask>,
+    login_text: LoginText,
     announcements: watch::Sender<Option<Announcement>>,
     diagnoses: watch::Sender<Option<Report>>,
     network: NetworkChanges,
@@ -73,6 +79,16 @@ impl Agent {
         let mut ssh =
             SshServerConfig::new(config.host_key.clone(), config.authorized_keys, config.working_dir);
         ssh.shells = config.shells;
+        ssh.environment = config.environment;
+        let (life, life_task) = life::life(LifeConfig {
+            limits: config.limits,
+            hold_file: config.agent_dir.join(AgentDir::HOLD_FILE),
+            activity: ssh.activity.clone(),
+            events: config.events.clone(),
+        });
+        ssh.life = life.clone();
+        ssh.events = config.events;
+        ssh.login_text = Some(config.login_text.clone());
         let options = DialOptions {
             insecure: config.insecure,
             proxy: config.proxy,
@@ -84,10 +100,23 @@ impl Agent {
             directory: config.agent_dir,
             public_key,
             sessions: Sessions::new(SshServer::new(ssh)?),
+            life,
+            life_task: Some(life_task),
+            login_text: config.login_text,
             announcements: watch::Sender::new(None),
             diagnoses: watch::Sender::new(None),
             network: NetworkChanges::new(),
         })
+    }
+
+    /// Who is there, and what ends the agent; also to end it.
+    pub fn life(&self) -> Life {
+        self.life.clone()
+    }
+
+    /// What a shell on a terminal begins with.
+    pub fn login_text(&self) -> LoginText {
+        self.login_text.clone()
     }
 
     /// How the agent can be reached; changes whenever that does.
@@ -100,11 +129,28 @@ impl Agent {
         self.diagnoses.subscribe()
     }
 
-    /// Serves until `stop`. A lost relay is dialed again for as long as it takes, and the ID taken back.
+    /// Serves until something ends the agent's [`Life`], and says what. A lost relay is dialed again for as long as it
+    /// takes, and the ID taken back. When this returns, all sessions have ended.
     ///
     /// # Errors
     /// [`AgentError`] when the very first connection fails in a way that trying again would not mend.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), AgentError> {
+    pub async fn run(mut self) -> Result<EndReason, AgentError> {
+        let stop = CancellationToken::new();
+        let living = self.life_task.take().map(LifeTask::run);
+        let living = async {
+            let reason = match living {
+                Some(living) => living.await,
+                None => std::future::pending().await,
+            };
+            stop.cancel();
+            reason
+        };
+        let (reason, ()) = tokio::try_join!(async { Ok(living.await) }, self.serve_relay(stop.clone()))?;
+        Ok(reason)
+    }
+
+    /// Serves what comes through the relay until `stop`.
+    async fn serve_relay(&mut self, stop: CancellationToken) -> Result<(), AgentError> {
         info!(relay = %self.dialer.relay, "dialing the relay");
         let _diagnosing = diagnosis::watch_start(
             self.dialer.relay.clone(),

@@ -1,5 +1,6 @@
 //! The agent directory: the only place the agent writes to.
 
+use crate::life::hold;
 use converge_proto::HostKey;
 use ssh_key::{
     LineEnding, PrivateKey,
@@ -28,6 +29,10 @@ pub struct AgentDir {
 impl AgentDir {
     const HOST_KEY_FILE: &str = "host_key";
     const LOCK_FILE: &str = "lock";
+    /// Whoever makes it keeps the agent when the last user leaves.
+    pub const HOLD_FILE: &str = ".hold";
+    const TOOLS_DIRECTORY: &str = "bin";
+    const TOOLS: [&str; 2] = ["converge-agent", crate::command_line::RERUN];
     /// Larger key files are refused; an Ed25519 one has about 400 bytes.
     const MAX_HOST_KEY_BYTES: u64 = 64 * 1024;
 
@@ -57,6 +62,44 @@ impl AgentDir {
     /// Whether the directory was made for this run and goes with it.
     pub fn is_temporary(&self) -> bool {
         self.temporary.is_some()
+    }
+
+    /// Where the agent's own programs are for sessions.
+    pub fn tools(&self) -> PathBuf {
+        self.path.join(Self::TOOLS_DIRECTORY)
+    }
+
+    /// Puts links to this program there, under all names it has in a session.
+    ///
+    /// # Errors
+    /// [`AgentDirError`] when they cannot be made.
+    pub fn link_tools(&self) -> Result<(), AgentDirError> {
+        let tools = self.tools();
+        let link = || {
+            create_private(&tools)?;
+            let program = std::env::current_exe()?;
+            for name in Self::TOOLS {
+                let link = tools.join(name);
+                // A leftover may lead elsewhere.
+                if let Err(error) = fs::remove_file(&link)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    return Err(error);
+                }
+                std::os::unix::fs::symlink(&program, link)?;
+            }
+            Ok(())
+        };
+        link().map_err(|source| AgentDirError::Create { path: tools.clone(), source })
+    }
+
+    /// Makes the hold file, so that the agent stays when the last user leaves.
+    ///
+    /// # Errors
+    /// [`AgentDirError`] when it cannot be made.
+    pub fn hold(&self) -> Result<(), AgentDirError> {
+        let path = self.path.join(Self::HOLD_FILE);
+        hold::touch(&path, None).map_err(|source| AgentDirError::Create { path, source })
     }
 
     /// The directory, absolute.

@@ -17,7 +17,13 @@ impl Announcement {
         Self { relay, id, host_key }
     }
 
-    fn address(&self) -> Address {
+    /// The ID.
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// What a person copies.
+    pub fn address(&self) -> Address {
         let fingerprint = Some(self.host_key.fingerprint());
         Address { id: self.id.clone(), fingerprint, relay: Some(self.relay.clone()) }
     }

@@ -3,28 +3,69 @@
 // Doc comments of the arguments are the text of `--help`, where backticks would be printed.
 #![allow(clippy::doc_markdown)]
 
-use crate::{AgentDir, Config};
+use crate::{AgentDir, Config, events::Events, login_text::LoginText};
 use anyhow::Context;
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use converge_proto::version::ProtocolVersion;
-use std::{fmt::Display, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fmt::Display,
+    path::{Path, PathBuf},
+};
 
 mod access;
+mod clocks;
+mod inside;
 mod relay;
 mod users;
 
 pub use access::AccessArguments;
+pub use clocks::ClockArguments;
+pub use inside::{Inside, InsideCommand};
 pub use relay::RelayArguments;
 pub use users::UserArguments;
 
 /// Opens the CI job it runs in for ssh, through a relay, to whoever has a key that is allowed.
 #[derive(Debug, Parser)]
-#[command(name = "converge-agent", version, long_version = long_version(), max_term_width = 100)]
+#[command(
+    name = "converge-agent",
+    version,
+    long_version = long_version(),
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct CommandLine {
     /// What the agent runs with.
     #[command(flatten)]
     pub agent: AgentArguments,
+    /// What else is to be done.
+    #[command(subcommand)]
+    pub command: Option<Command>,
 }
+
+/// What else can be done than opening a session at once.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Something for an agent that runs.
+    #[command(flatten)]
+    Inside(InsideCommand),
+}
+
+impl CommandLine {
+    /// Reads this process's arguments. Called as `rerun`, it is `converge-agent rerun`.
+    pub fn of_this_process() -> Self {
+        let mut arguments: Vec<OsString> = std::env::args_os().collect();
+        let name = arguments.first().and_then(|program| Path::new(program).file_stem());
+        if name.is_some_and(|name| name == RERUN) {
+            arguments.insert(1, RERUN.into());
+        }
+        Self::parse_from(arguments)
+    }
+}
+
+/// The one word for running the step again.
+pub const RERUN: &str = "rerun";
 
 /// Everything an agent can be told.
 #[derive(Args, Debug)]
@@ -38,6 +79,9 @@ pub struct AgentArguments {
     /// What they may do.
     #[command(flatten)]
     pub access: AccessArguments,
+    /// When the agent ends by itself.
+    #[command(flatten)]
+    pub clocks: ClockArguments,
     /// The agent directory; without it a new one in the temporary folder, removed at the end
     #[arg(long, env = "CONVERGE_DIR", value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -60,9 +104,32 @@ impl AgentArguments {
             host_key: directory.host_key(rand::random()).map_err(whole)?,
             authorized_keys,
             shells: self.access.shells.clone(),
+            limits: self.clocks.limits(),
+            environment: environment(directory),
+            login_text: LoginText { job: format!("a job on {}", host_name()), job_url: None, step: None },
+            events: Events::unread(),
             working_dir,
         })
     }
+}
+
+/// What sessions inherit: this process's own environment, with the agent's programs in front of all others.
+fn environment(directory: &AgentDir) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<_> = std::env::vars_os().collect();
+    let path = variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+    let path = path.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let places = std::iter::once(directory.tools()).chain(std::env::split_paths(&path));
+    // Fails for a directory with a colon in its name, which could not be found by anybody.
+    if let Ok(path) = std::env::join_paths(places) {
+        variables.retain(|(name, _)| name != "PATH");
+        variables.push(("PATH".into(), path));
+    }
+    variables
+}
+
+/// What this machine calls itself.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn long_version() -> &'static str {

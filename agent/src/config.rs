@@ -1,10 +1,10 @@
 //! What an agent runs with.
 
-use crate::authorized_keys::AuthorizedKeys;
-use converge_proto::{Id, RelayUrl};
+use crate::{authorized_keys::AuthorizedKeys, events::Events, login_text::LoginText};
+use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
 use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 /// An agent's configuration. Checked before anything is dialed.
 #[derive(Debug)]
@@ -27,4 +27,12 @@ pub struct Config {
     pub shells: Vec<PathBuf>,
     /// Where sessions start.
     pub working_dir: PathBuf,
+    /// What programs of sessions inherit.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What ends the agent when nobody does.
+    pub limits: ExpiryLimits,
+    /// What a shell on a terminal begins with.
+    pub login_text: LoginText,
+    /// Told of what happens.
+    pub events: Events,
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-mod hold;
+pub(crate) mod hold;
 mod task;
 
 pub use hold::HoldFile;
@@ -60,6 +60,15 @@ pub struct Life {
 }
 
 impl Life {
+    /// A life that nobody lives: nothing ends it, and nothing is said but what others tell.
+    pub fn endless() -> Self {
+        let limits = ExpiryLimits { first: None, idle: None, lifetime: None, warn: Vec::new() };
+        let (commands, _) = mpsc::unbounded_channel();
+        let (snapshots, _) = watch::channel(Snapshot::new(limits));
+        let (notices, _) = broadcast::channel(MAX_WAITING_NOTICES);
+        Self { commands, snapshots, notices, farewell: Arc::default() }
+    }
+
     /// Somebody has logged in; they have left when the returned value is dropped.
     pub fn join(&self, session: &str, user: User) -> Presence {
         let present = Present { session: session.to_owned(), user, since: SystemTime::now() };

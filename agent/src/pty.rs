@@ -26,6 +26,11 @@ pub(crate) fn fork_lock() -> MutexGuard<'static, ()> {
     FORK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Programs that edit a line at a prompt, and do nothing else with the screen.
+const SHELLS: [&str; 14] = [
+    "ash", "bash", "csh", "dash", "elvish", "fish", "ksh", "mksh", "nu", "sh", "tcsh", "xonsh", "yash", "zsh",
+];
+
 /// A PTY that has no program yet.
 pub(crate) struct Pty {
     master: pty_process::Pty,
@@ -86,6 +91,19 @@ impl PtyControl {
     pub(crate) fn end_of_file_character(&self) -> Option<u8> {
         let code = rustix::termios::tcgetattr(&self.fd).ok()?.special_codes[SpecialCodeIndex::VEOF];
         (code != 0).then_some(code)
+    }
+
+    /// Whether the program in the foreground writes lines, or is a shell at its prompt, as opposed to one that has the
+    /// whole screen for itself. In doubt it has.
+    pub(crate) fn is_used_line_by_line(&self) -> bool {
+        let Ok(settings) = rustix::termios::tcgetattr(&self.fd) else { return false };
+        if settings.local_modes.contains(rustix::termios::LocalModes::ICANON) {
+            return true;
+        }
+        // A shell edits its command line itself.
+        let Ok(group) = rustix::termios::tcgetpgrp(&self.fd) else { return false };
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", group.as_raw_nonzero()));
+        name.is_ok_and(|name| SHELLS.contains(&name.trim_end()))
     }
 
     /// Reads what the terminal holds right now, without waiting; 0 when it holds nothing or nobody is left.

@@ -1,6 +1,6 @@
 //! The sessions of an agent: what comes in on a stream, and what outlives it.
 
-use crate::ssh::{SessionContext, SshError, SshServer};
+use crate::ssh::{NotifyClient, SessionContext, SshError, SshServer};
 use converge_proto::{
     frame::FrameError,
     rendezvous::{Incoming, Message, RefusalCode, Refused, SessionKind, messages::Line},
@@ -181,7 +181,10 @@ impl Sessions {
         let attaching = Mutex::new(Attaching { gate, stop_driving: stop_driving.clone() });
         let entry = Arc::new(Entry { link, attaching, driving: tokio::sync::Mutex::new(()) });
         table.insert(attach.session, entry.clone());
-        let context = context(attach.session.to_string(), environment);
+        let mut context = context(attach.session.to_string(), environment);
+        let notified = entry.link.clone();
+        context.notify_client =
+            Some(NotifyClient(Arc::new(move |notice| notified.notify(notice.to_session()))));
         let (sessions, id, owned, stop) = (self.clone(), attach.session, entry.clone(), stop.clone());
         self.tasks.spawn(async move {
             sessions.own(id, &owned, io, context, stop).await;

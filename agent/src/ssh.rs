@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 use crate::activity::Activity;
 use crate::authorized_keys::AuthorizedKeys;
 use crate::events::Events;
+use crate::life::Life;
+use crate::login_text::LoginText;
+use crate::notice::Notice;
 
 mod algorithms;
 mod channel;
@@ -40,8 +43,10 @@ mod exit;
 mod file_transfer;
 mod flow;
 mod handler;
+mod notices;
 mod output;
 mod process;
+mod screen;
 mod shell;
 mod stream;
 mod terminal;
@@ -67,6 +72,10 @@ pub struct SshServerConfig {
     pub activity: Activity,
     /// Told of logins, commands and forwards. Default: nobody.
     pub events: Events,
+    /// Who is there, and what they are told. Default: a life that never ends and in which nothing is said.
+    pub life: Life,
+    /// What a shell on a terminal begins with. Default: nothing.
+    pub login_text: Option<LoginText>,
 }
 
 impl SshServerConfig {
@@ -84,6 +93,8 @@ impl SshServerConfig {
             environment: std::env::vars_os().collect(),
             activity: Activity::new(),
             events: Events::unread(),
+            life: Life::endless(),
+            login_text: None,
         }
     }
 }
@@ -114,6 +125,8 @@ pub struct SessionContext {
     /// Both ends as the agent sees them, for `SSH_CONNECTION` and `SSH_CLIENT`. Default: unknown, and then the two
     /// variables are not set: an invented address would only mislead.
     pub addresses: Option<Addresses>,
+    /// Tells the person at the client, where the session can carry notices. Default: it cannot.
+    pub notify_client: Option<NotifyClient>,
     /// Fires when the agent itself stops, and not just this session: then nothing it started may live on.
     stopping: CancellationToken,
 }
@@ -121,7 +134,23 @@ pub struct SessionContext {
 impl SessionContext {
     /// A session without particulars.
     pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), environment: Vec::new(), addresses: None, stopping: CancellationToken::new() }
+        Self {
+            id: id.into(),
+            environment: Vec::new(),
+            addresses: None,
+            notify_client: None,
+            stopping: CancellationToken::new(),
+        }
+    }
+}
+
+/// Hands a notice to the client of a session. Must not wait.
+#[derive(Clone)]
+pub struct NotifyClient(pub Arc<dyn Fn(&Notice) + Send + Sync>);
+
+impl std::fmt::Debug for NotifyClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NotifyClient")
     }
 }
 
@@ -149,6 +178,8 @@ struct Shared {
     environment: Vec<(OsString, OsString)>,
     activity: Activity,
     events: Events,
+    life: Life,
+    login_text: Option<LoginText>,
 }
 
 impl SshServer {
@@ -173,6 +204,8 @@ impl SshServer {
                 environment: config.environment,
                 activity: config.activity,
                 events: config.events,
+                life: config.life,
+                login_text: config.login_text,
             }),
         })
     }

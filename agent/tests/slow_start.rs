@@ -1,13 +1,16 @@
 //! An agent that does not reach its relay finds out why, once, and goes on dialing.
 
-use converge_agent::{Agent, AgentDir, Config, authorized_keys::AuthorizedKeys};
+use converge_agent::{
+    Agent, AgentDir, Config, authorized_keys::AuthorizedKeys, events::Events, life::EndReason,
+    login_text::LoginText,
+};
+use converge_proto::expiry::ExpiryLimits;
 use converge_transport::{
     ProxyChoice,
     probe::{CheckName, Outcome},
 };
 use std::time::Duration;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 /// In virtual time: longer than everything that happens here, so that a test that hangs fails instead.
 const GUARD: Duration = Duration::from_mins(2);
@@ -36,10 +39,14 @@ async fn relay_that_says_nothing_is_probed_once_and_dialed_again() {
         authorized_keys: AuthorizedKeys::new(Vec::<std::path::PathBuf>::new()),
         shells: Vec::new(),
         working_dir: directory.path().to_owned(),
+        environment: std::env::vars_os().collect(),
+        limits: ExpiryLimits { first: None, idle: None, lifetime: None, warn: Vec::new() },
+        login_text: LoginText::default(),
+        events: Events::unread(),
     });
     let agent = agent.expect("a configuration that makes sense");
-    let (mut diagnoses, stop) = (agent.diagnoses(), CancellationToken::new());
-    let running = tokio::spawn(agent.run(stop.clone()));
+    let (mut diagnoses, life) = (agent.diagnoses(), agent.life());
+    let running = tokio::spawn(agent.run());
 
     timeout(GUARD, diagnoses.changed()).await.expect("a diagnosis").expect("an agent");
     let report = diagnoses.borrow_and_update().clone().expect("a report");
@@ -53,7 +60,8 @@ async fn relay_that_says_nothing_is_probed_once_and_dialed_again() {
         timeout(GUARD, dialed.wait_for(|dials| *dials > before)).await.expect("a dial").expect("a listener");
     }
     assert!(!diagnoses.has_changed().expect("an agent"), "it was probed twice");
-    stop.cancel();
-    timeout(GUARD, running).await.expect("an end").expect("no panic").expect("no error");
+    life.end(EndReason::Signal(15));
+    let end = timeout(GUARD, running).await.expect("an end").expect("no panic").expect("no error");
+    assert_eq!(end, EndReason::Signal(15));
     accepting.abort();
 }

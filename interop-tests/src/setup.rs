@@ -110,6 +110,8 @@ impl Agent {
         clean(command.current_dir(job).args(["--relay", relay]));
         // An agent that is killed leaves its directory; there it goes with the rest.
         command.env("TMPDIR", job.parent().unwrap_or(job));
+        // Tests come and go; an agent that nobody holds ends with the first one.
+        command.env("CONVERGE_HOLD", "true");
         Ok(command)
     }
 

@@ -74,9 +74,7 @@ impl HoldFile {
     /// # Errors
     /// When it cannot be written.
     pub fn hold(&self, ahead: Option<Duration>) -> io::Result<()> {
-        let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-        let now = SystemTime::now();
-        File::set_modified(&file, ahead.map_or(now, |ahead| now + ahead.min(MAX_AHEAD)))
+        touch(&self.path, ahead)
     }
 
     /// Removes the file.
@@ -95,6 +93,13 @@ impl std::fmt::Debug for HoldFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HoldFile").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Makes a hold file, with a time so far ahead.
+pub(crate) fn touch(path: &Path, ahead: Option<Duration>) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let now = SystemTime::now();
+    File::set_modified(&file, ahead.map_or(now, |ahead| now + ahead.min(MAX_AHEAD)))
 }
 
 fn instant(modified: SystemTime) -> Instant {

@@ -14,8 +14,10 @@ use tracing::debug;
 use super::environment::{self, ClientEnvironment, Particulars};
 use super::exit::{CANNOT_START, Exit};
 use super::flow::{Backlog, InputOverflow, InputReader, InputSender, input};
+use super::notices::ConnectionNotices;
 use super::output::{ChannelOutput, Stream};
 use super::process::{self, Launch, SignalRequests};
+use super::terminal::Terminal;
 use super::{SessionContext, Shared, file_transfer, shell, terminal};
 use crate::authorized_keys::KeyOptions;
 use crate::pty::{Pty, PtyControl, PtySize};
@@ -143,15 +145,18 @@ impl SessionChannel {
         shared: &Shared,
         context: &SessionContext,
         options: &KeyOptions,
+        notices: &Arc<ConnectionNotices>,
     ) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
         let mut preparation = self.preparation.take()?;
         let pty = preparation.terminal.take();
+        let greeting = greeting(&request, pty.is_some(), shared, context, options);
         let program = choose(request, &preparation.environment, pty.as_ref(), shared, context, options);
         let (cancel, over) = (self.cancel.clone(), self.over.clone().drop_guard());
         let Preparation { input, output, signals, .. } = preparation;
         let output = ChannelOutput::new(output, connection);
+        let pty = pty.map(|(pty, term)| Terminal { pty, notices: notices.terminal(&term), greeting });
         Some(async move {
-            run(program, pty.map(|(pty, _)| pty), input, output, signals, cancel).await;
+            run(program, pty, input, output, signals, cancel).await;
             drop(over);
         })
     }
@@ -221,10 +226,23 @@ fn choose(
     })
 }
 
+/// What a shell on a terminal begins with, unless its key forces a command.
+fn greeting(
+    request: &Request,
+    has_terminal: bool,
+    shared: &Shared,
+    context: &SessionContext,
+    options: &KeyOptions,
+) -> Option<String> {
+    let greets = has_terminal && matches!(request, Request::Shell) && options.command.is_none();
+    let text = shared.login_text.as_ref().filter(|_| greets)?;
+    Some(text.for_session(&context.id, &shared.life.snapshot()))
+}
+
 /// Runs a channel's program and ends the channel.
 async fn run(
     program: Program,
-    pty: Option<Pty>,
+    pty: Option<Terminal>,
     input: InputReader,
     output: ChannelOutput,
     signals: SignalRequests,

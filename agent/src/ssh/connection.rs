@@ -1,7 +1,7 @@
 //! One SSH connection from its first byte to the last clean-up.
 
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::Disconnect;
@@ -15,6 +15,8 @@ use tracing::{Instrument, debug, info, info_span};
 use super::handler::ConnectionHandler;
 use super::stream::SeverableStream;
 use super::{SessionContext, SessionEnd, Shared, SshError};
+use crate::events::Event;
+use crate::user::User;
 
 /// How long a client may take from its first byte to a login; half of what OpenSSH's server allows by default.
 pub const LOGIN_GRACE_TIME: Duration = Duration::from_mins(1);
@@ -29,6 +31,8 @@ pub(super) struct Life {
     pub(super) ended: CancellationToken,
     /// Fires at login.
     pub(super) logged_in: CancellationToken,
+    /// Who logged in.
+    pub(super) user: Arc<OnceLock<User>>,
     /// All tasks that run for the connection.
     pub(super) tasks: TaskTracker,
 }
@@ -43,8 +47,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let span = info_span!("ssh", session = %context.id);
-    let life =
-        Life { ended: cancel.child_token(), logged_in: CancellationToken::new(), tasks: TaskTracker::new() };
+    let life = Life {
+        ended: cancel.child_token(),
+        logged_in: CancellationToken::new(),
+        user: Arc::default(),
+        tasks: TaskTracker::new(),
+    };
+    let (session, begun) = (context.id.clone(), Instant::now());
+    shared.events.emit(Event::SessionStarted { session: session.clone() });
     // Not a child of `cancel`: the client is told first, over the stream that this cuts.
     let cut = CancellationToken::new();
     // When this future is dropped early.
@@ -59,6 +69,13 @@ where
         life.tasks.close();
         life.tasks.wait().await;
         let logged_in = life.logged_in.is_cancelled();
+        let reason = match &result {
+            _ if cancel.is_cancelled() => shared.life.farewell().to_owned(),
+            Err(error) if !is_hang_up(error) => error.to_string(),
+            _ => "the client has left".to_owned(),
+        };
+        let (user, seconds) = (life.user.get().cloned(), begun.elapsed().as_secs_f64());
+        shared.events.emit(Event::SessionFinished { session, user, seconds, reason });
         match result {
             Err(error) if !is_hang_up(&error) => {
                 debug!(%error, logged_in, "connection failed");
@@ -112,7 +129,7 @@ where
         Ok(result) => result,
         Err(stop) => {
             life.ended.cancel();
-            farewell(&mut running, stop.reason(), cut).await;
+            farewell(&mut running, stop.reason(shared), cut).await;
             stop.into_result()
         }
     }
@@ -140,9 +157,9 @@ enum Stop {
 }
 
 impl Stop {
-    fn reason(self) -> &'static str {
+    fn reason(self, shared: &Shared) -> &str {
         match self {
-            Self::Cancelled => "the agent is stopping",
+            Self::Cancelled => shared.life.farewell(),
             Self::LoginTimeout => "no login in time",
         }
     }

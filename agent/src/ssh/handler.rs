@@ -17,9 +17,11 @@ use super::channel::{Request, SFTP, SessionChannel};
 use super::connection::Life;
 use super::exit::requested_signal;
 use super::flow::{Backlog, InputOverflow, TRICKLE_DELAY};
+use super::notices::ConnectionNotices;
 use super::{SessionContext, Shared, SshError};
 use crate::authorized_keys::{Entry, KeyOptions, Problem};
 use crate::events::Event;
+use crate::life::Presence;
 use crate::pty::PtySize;
 use crate::user::User;
 
@@ -38,17 +40,25 @@ pub(super) struct ConnectionHandler {
     /// What the key of the person who logged in allows; refuses everything until then.
     options: Option<KeyOptions>,
     backlog: Arc<Backlog>,
+    notices: Arc<ConnectionNotices>,
+    /// From the login on.
+    presence: Option<Presence>,
     /// At most [`MAX_CHANNELS`] that are not over.
     channels: HashMap<ChannelId, SessionChannel>,
 }
 
 impl ConnectionHandler {
-    pub(super) fn new(shared: Arc<Shared>, context: SessionContext, life: Life) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, mut context: SessionContext, life: Life) -> Self {
+        let session = context.id.clone();
+        context.environment.push(("CONVERGE_SESSION".to_owned(), session.clone()));
+        let to_client = context.notify_client.clone();
         Self {
+            notices: Arc::new(ConnectionNotices::new(shared.life.clone(), session, to_client)),
             shared,
             context: Arc::new(context),
             life,
             options: None,
+            presence: None,
             backlog: Arc::default(),
             channels: HashMap::new(),
         }
@@ -65,7 +75,7 @@ impl ConnectionHandler {
     fn start(&mut self, id: ChannelId, request: Request, session: &mut Session) -> Result<(), SshError> {
         debug!(channel = id.number(), ?request, "program requested");
         let task = self.channels.get_mut(&id).zip(self.options.as_ref()).and_then(|(channel, options)| {
-            channel.start(request, session.handle(), &self.shared, &self.context, options)
+            channel.start(request, session.handle(), &self.shared, &self.context, options, &self.notices)
         });
         match task {
             Some(task) => {
@@ -128,7 +138,13 @@ impl Handler for ConnectionHandler {
         self.shared.activity.touch();
         let (key, comment) = (fingerprint.to_string(), entry.comment);
         let user = User { login: user.to_owned(), key, comment, source: String::new() };
-        self.shared.events.emit(Event::Login { session: self.context.id.clone(), user });
+        self.shared.events.emit(Event::Login { session: self.context.id.clone(), user: user.clone() });
+        let _ = self.life.user.set(user.clone());
+        if self.presence.is_none() {
+            self.presence = Some(self.shared.life.join(&self.context.id, user));
+            let telling = Arc::clone(&self.notices).tell_client(self.life.ended.clone());
+            self.life.tasks.spawn(telling.in_current_span());
+        }
         self.options = Some(entry.options);
         self.life.logged_in.cancel();
         Ok(Auth::Accept)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -10,23 +10,42 @@ use tracing::Instrument;
 
 use super::exit::Exit;
 use super::flow::InputReader;
+use super::notices::TerminalNotices;
 use super::output::{ChannelOutput, Stream, read_chunk};
 use super::process::{Launch, SignalRequests, discard, hang_up, wait};
+use super::screen::Screen;
 use crate::pty::{Pty, PtyControl, RunningPty};
 
 /// How much output is still sent after a program has ended: more than any kernel buffers for a terminal. What a
 /// background program adds for ever is not waited for.
 const MAX_TAIL_BYTES: usize = 256 * 1024;
 
-/// Runs a program on `pty`. `None`: it was hung up, and there is nobody to be told how it ended.
+/// A terminal, and what is written on it besides what its program writes.
+pub(super) struct Terminal {
+    pub(super) pty: Pty,
+    pub(super) notices: TerminalNotices,
+    /// Lines for the person, before the program starts.
+    pub(super) greeting: Option<String>,
+}
+
+/// Runs a program on a terminal. `None`: it was hung up, and there is nobody to be told how it ended.
 pub(super) async fn run(
     launch: &Launch,
-    pty: Pty,
+    terminal: Terminal,
     input: InputReader,
     output: &ChannelOutput,
     mut signals: SignalRequests,
     cancel: &CancellationToken,
 ) -> io::Result<Option<Exit>> {
+    let Terminal { pty, mut notices, greeting } = terminal;
+    let mut screen = Screen::default();
+    if let Some(greeting) = greeting {
+        let greeting = screen.put_in(&greeting);
+        let sending = cancel.run_until_cancelled(output.send(Stream::Stdout, greeting));
+        if !matches!(sending.await, Some(Ok(()))) {
+            return Ok(None);
+        }
+    }
     let (mut child, RunningPty { mut reader, writer, control }) = pty.spawn(launch.command())?;
     let control = &control;
     let feeder = AbortOnDropHandle::new(tokio::spawn(
@@ -36,14 +55,31 @@ pub(super) async fn run(
     let forward = async {
         let mut buffer = BytesMut::new();
         loop {
-            let count = tokio::select! {
+            let chunk = tokio::select! {
                 biased;
                 () = exited.cancelled() => return send_tail(control, output).await,
+                notice = notices.next() => {
+                    let takes_lines = takes_lines(&screen, control);
+                    notices.push(notice, &screen, takes_lines).map(Bytes::from).unwrap_or_default()
+                }
                 // The error that a terminal without programs gives is its end of file.
-                count = read_chunk(&mut reader, &mut buffer) => count.unwrap_or(0),
+                count = read_chunk(&mut reader, &mut buffer) => {
+                    if count.unwrap_or(0) == 0 {
+                        return;
+                    }
+                    let chunk = buffer.split().freeze();
+                    screen.feed(&chunk);
+                    chunk
+                }
             };
-            if count == 0 || output.send(Stream::Stdout, buffer.split().freeze()).await.is_err() {
+            if !chunk.is_empty() && output.send(Stream::Stdout, chunk).await.is_err() {
                 return;
+            }
+            if notices.are_waiting() && takes_lines(&screen, control) {
+                let lines = notices.show(&screen);
+                if output.send(Stream::Stdout, lines).await.is_err() {
+                    return;
+                }
             }
         }
     };
@@ -62,6 +98,11 @@ pub(super) async fn run(
     }
     drop(feeder);
     Ok(ended.map(Exit::new))
+}
+
+/// Whether a line may be written now: not into the middle of something, and not into a program's own screen.
+fn takes_lines(screen: &Screen, control: &PtyControl) -> bool {
+    screen.is_between() && !screen.is_alternate() && control.is_used_line_by_line()
 }
 
 /// Sends what the terminal still holds, after the program on it has ended.

@@ -1,0 +1,140 @@
+//! The agent as a program: everything that one agent consists of, put together, from its start to its exit status.
+
+use crate::{
+    Agent, AgentDir,
+    command_line::{AgentArguments, whole},
+    control::{Control, ControlServer},
+    life::EndReason,
+    signals,
+};
+use anyhow::Context;
+use std::io::Write;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What is 128 + the number of a signal, as shells report an end by it.
+const STATUS_OF_SIGNALS: i32 = 128;
+
+/// Opens a session, and returns the exit status when it has ended.
+///
+/// # Errors
+/// When the agent cannot start, or its first connection to the relay fails in a way that trying again would not mend.
+pub async fn serve(arguments: &AgentArguments) -> anyhow::Result<u8> {
+    signals::reset_signals().context("cannot reset signals")?;
+    let mut stop_signals = StopSignals::new()?;
+    if arguments.relay.insecure {
+        tracing::warn!("--insecure: the relay's certificate is not verified");
+    }
+    let directory = AgentDir::open(arguments.dir.as_deref()).map_err(whole)?;
+    directory.link_tools().map_err(whole)?;
+    if arguments.clocks.hold {
+        directory.hold().map_err(whole)?;
+    }
+    let agent = Agent::new(arguments.config(&directory)?)?;
+    let life = agent.life();
+    let control = ControlServer::bind(directory.path()).context("cannot make the control socket")?;
+    let control = control.run(Control {
+        life: life.clone(),
+        announcements: agent.announcements(),
+        login_text: agent.login_text(),
+        step: None,
+    });
+    let _controlling = AbortOnDropHandle::new(tokio::spawn(control));
+    let printing = tokio::spawn(print_announcements(agent.announcements()));
+    let diagnosing = tokio::spawn(print_diagnoses(agent.diagnoses()));
+
+    let mut running = tokio::spawn(agent.run());
+    let reason = tokio::select! {
+        reason = &mut running => reason,
+        signal = stop_signals.next() => {
+            life.end(EndReason::Signal(signal));
+            running.await
+        }
+    };
+    let reason = reason.context("the agent failed")??;
+    printing.await.context("the agent failed")?;
+    diagnosing.await.context("the agent failed")?;
+    Ok(exit_status(reason, arguments.clocks.timeout_status, 0))
+}
+
+/// `otherwise`: what it is when nobody says anything.
+fn exit_status(reason: EndReason, timeout_status: Option<u8>, otherwise: u8) -> u8 {
+    match reason {
+        EndReason::Clock(..) => timeout_status.unwrap_or(otherwise),
+        EndReason::LastLogout => otherwise,
+        EndReason::Resume => 0,
+        EndReason::Fail(status) => status,
+        EndReason::Signal(number) => u8::try_from(STATUS_OF_SIGNALS + number).unwrap_or(u8::MAX),
+    }
+}
+
+/// The signals that stop an agent.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind, name| signal(kind).with_context(|| format!("cannot listen for {name}"));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: listen(SignalKind::interrupt(), "SIGINT")?,
+        })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        }
+    }
+}
+
+async fn print_announcements(
+    mut announcements: tokio::sync::watch::Receiver<Option<crate::announce::Announcement>>,
+) {
+    while announcements.changed().await.is_ok() {
+        if let Some(announcement) = announcements.borrow_and_update().as_ref() {
+            print(std::io::stdout(), &announcement.to_string());
+        }
+    }
+}
+
+async fn print_diagnoses(
+    mut diagnoses: tokio::sync::watch::Receiver<Option<converge_transport::probe::Report>>,
+) {
+    while diagnoses.changed().await.is_ok() {
+        if let Some(report) = diagnoses.borrow_and_update().as_ref() {
+            let heading =
+                "the relay is not reached yet, and the agent goes on trying; what gets through from here:";
+            print(std::io::stderr(), &format!("converge-agent: {heading}\n\n{report}\n"));
+        }
+    }
+}
+
+/// All at once; a reader that has gone away does not matter.
+fn print(mut out: impl Write, text: &str) {
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use converge_proto::expiry::Clock;
+    use std::time::Duration;
+
+    #[test]
+    fn status_is_the_one_that_was_promised() {
+        let clock = EndReason::Clock(Clock::Idle, Duration::from_secs(1));
+        assert_eq!(exit_status(clock, None, 0), 0);
+        assert_eq!(exit_status(clock, None, 3), 3);
+        assert_eq!(exit_status(clock, Some(75), 3), 75);
+        assert_eq!(exit_status(EndReason::LastLogout, Some(75), 3), 3);
+        assert_eq!(exit_status(EndReason::Resume, Some(75), 3), 0);
+        assert_eq!(exit_status(EndReason::Fail(9), Some(75), 3), 9);
+        assert_eq!(exit_status(EndReason::Signal(15), Some(75), 3), 143);
+        assert_eq!(exit_status(EndReason::Signal(2), None, 0), 130);
+    }
+}
