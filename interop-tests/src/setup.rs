@@ -255,6 +255,16 @@ impl Setup {
         Ok(command)
     }
 
+    /// The agent's program, for what is not the start of an agent.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn agent_program(&self) -> Result<Command> {
+        let mut command = Command::new(programs::own("converge-agent")?);
+        clean(&mut command);
+        Ok(command)
+    }
+
     /// An `ssh_config` file with the block of `converge config` in it, and the person's key. Returns its path.
     ///
     /// # Errors

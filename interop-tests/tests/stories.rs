@@ -26,6 +26,7 @@ fn tell(carrier: Carrier, story: fn(&mut Setup) -> anyhow::Result<()>) {
 mod stories {
     mod agent_life;
     mod bad_input;
+    mod clocks;
     mod doctor;
     mod exec;
     mod foreign;
