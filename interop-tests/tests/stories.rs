@@ -30,6 +30,7 @@ mod stories {
     mod doctor;
     mod exec;
     mod foreign;
+    mod full_screen;
     mod git;
     mod outage;
     mod relay_life;
