@@ -69,6 +69,7 @@ fn about_this_agent() -> AgentInfo {
         software: Name::new(concat!("converge-agent/", env!("CARGO_PKG_VERSION"))),
         host: Some(Name::new(rustix::system::uname().nodename().to_string_lossy())),
         platform: Some(Name::new(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
+        ..AgentInfo::default()
     }
 }
 

@@ -261,6 +261,9 @@ fn contents() -> impl Strategy<Value = Contents> {
                 agent: AgentInfo {
                     software: Text::new(&software),
                     host: host.as_ref().map(Text::new),
+                    job: platform.as_ref().map(Text::new),
+                    job_url: host.as_ref().map(Text::new),
+                    ci: platform.as_ref().map(Text::new),
                     platform: platform.map(Text::new),
                 },
                 client: ClientInfo { software: Text::new(software), address: host.map(Text::new) },

@@ -162,11 +162,13 @@ impl MessageVector {
 /// Every message, with no more than it must have and with all it can have.
 #[allow(clippy::too_many_lines)] // A table.
 fn messages() -> Vec<MessageVector> {
-    let bare_agent =
-        || AgentInfo { software: "converge-agent/0.1.0".into_text(), host: None, platform: None };
+    let bare_agent = || AgentInfo { software: "converge-agent/0.1.0".into_text(), ..AgentInfo::default() };
     let agent = || AgentInfo {
         host: Some("runner-7".into_text()),
         platform: Some("linux x86_64".into_text()),
+        job: Some("octocat/hello-world: test #3".into_text()),
+        job_url: Some("https://ci.example/octocat/hello-world/runs/3".into_text()),
+        ci: Some("GitHub Actions".into_text()),
         ..bare_agent()
     };
     let bare_client = || ClientInfo { software: "converge/0.1.0".into_text(), address: None };

@@ -22,6 +22,15 @@ pub struct AgentInfo {
     /// Operating system and architecture, such as `linux x86_64`.
     #[n(2)]
     pub platform: Option<Name>,
+    /// The job it runs in, such as `octocat/hello-world: test #3`.
+    #[n(3)]
+    pub job: Option<Name>,
+    /// Where the job can be looked at: an `http://` or `https://` URL. The agent may lie: check it before making a link.
+    #[n(4)]
+    pub job_url: Option<Line>,
+    /// The CI system, such as `GitHub Actions`.
+    #[n(5)]
+    pub ci: Option<Name>,
 }
 
 /// What a client says about itself. Shown in the agent's log; not verified.
