@@ -20,6 +20,7 @@ pub mod life;
 pub mod login_text;
 pub mod notice;
 pub mod program;
+mod process_group;
 mod pty;
 pub mod registration;
 mod relay_link;
@@ -27,6 +28,7 @@ mod sessions;
 pub mod sftp;
 pub mod signals;
 pub mod ssh;
+pub mod step;
 pub mod user;
 
 pub use agent::{Agent, AgentError};

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) mod example;
 pub(crate) mod terminal;
 
 /// Far above what anything here takes; a test that hangs fails with a message instead.
