@@ -24,6 +24,7 @@ mod process_group;
 mod pty;
 pub mod registration;
 mod relay_link;
+pub mod scrub;
 mod sessions;
 pub mod sftp;
 pub mod signals;
