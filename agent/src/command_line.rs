@@ -16,12 +16,14 @@ use std::{
 mod access;
 mod clocks;
 mod inside;
+mod job;
 mod relay;
 mod users;
 
 pub use access::AccessArguments;
 pub use clocks::ClockArguments;
 pub use inside::{Inside, InsideCommand};
+pub use job::JobArguments;
 pub use relay::RelayArguments;
 pub use users::UserArguments;
 
@@ -82,6 +84,9 @@ pub struct AgentArguments {
     /// When the agent ends by itself.
     #[command(flatten)]
     pub clocks: ClockArguments,
+    /// Which job this is, and who hears of what happens in it.
+    #[command(flatten)]
+    pub job: JobArguments,
     /// The agent directory; without it a new one in the temporary folder, removed at the end
     #[arg(long, env = "CONVERGE_DIR", value_name = "DIR")]
     pub dir: Option<PathBuf>,

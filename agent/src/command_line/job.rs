@@ -1,0 +1,68 @@
+//! Which job this is, what sessions inherit of it, and who hears of what happens.
+
+use crate::{
+    event_log::{EventLog, EventLogTarget},
+    hooks::{HookCommands, Hooks},
+    scrub::{ScrubPattern, ScrubPatterns},
+};
+use anyhow::Context;
+use clap::Args;
+use std::{ffi::OsString, path::PathBuf};
+
+/// Which job this is, what sessions inherit of it, and who hears of what happens.
+#[derive(Args, Debug, Default)]
+pub struct JobArguments {
+    /// What to call this job; without it, what the CI system says
+    #[arg(long, env = "CONVERGE_JOB_NAME", value_name = "NAME")]
+    pub job_name: Option<String>,
+    /// Where this job can be looked at, http:// or https://; without it, what the CI system says
+    #[arg(long, env = "CONVERGE_JOB_URL", value_name = "URL")]
+    pub job_url: Option<String>,
+    /// Variables that sessions do not inherit, such as '*TOKEN*,AWS_*'. It hides them from accidents only: who is
+    /// logged in can read the agent's own environment in /proc
+    #[arg(long, env = "CONVERGE_SCRUB_ENV", value_name = "PATTERNS", value_delimiter = ',')]
+    pub scrub_env: Vec<ScrubPattern>,
+    /// Write who did what, and when, to a file, as lines of JSON; - is stdout
+    #[arg(long, env = "CONVERGE_EVENT_LOG", value_name = "FILE")]
+    pub event_log: Option<EventLogTarget>,
+    /// Run this with sh when somebody logs in; the event is on its stdin, as JSON
+    #[arg(long, env = "CONVERGE_ON_LOGIN", value_name = "COMMAND")]
+    pub on_login: Option<OsString>,
+    /// ... when the session of somebody who was logged in ends
+    #[arg(long, env = "CONVERGE_ON_LOGOUT", value_name = "COMMAND")]
+    pub on_logout: Option<OsString>,
+    /// ... when users are warned that the agent will end
+    #[arg(long, env = "CONVERGE_ON_WARNING", value_name = "COMMAND")]
+    pub on_warning: Option<OsString>,
+    /// ... when the agent ends
+    #[arg(long, env = "CONVERGE_ON_EXIT", value_name = "COMMAND")]
+    pub on_exit: Option<OsString>,
+}
+
+impl JobArguments {
+    /// What sessions do not inherit.
+    pub fn scrub_patterns(&self) -> ScrubPatterns {
+        ScrubPatterns::new(self.scrub_env.clone())
+    }
+
+    /// The hooks, to run in `working_dir`.
+    pub fn hooks(&self, working_dir: PathBuf) -> Hooks {
+        let commands = HookCommands {
+            login: self.on_login.clone(),
+            logout: self.on_logout.clone(),
+            warning: self.on_warning.clone(),
+            exit: self.on_exit.clone(),
+        };
+        Hooks::new(commands, working_dir)
+    }
+
+    /// Opens the event log, if there is to be one.
+    ///
+    /// # Errors
+    /// When it cannot be opened; the text is for the person who started the agent.
+    pub async fn open_event_log(&self) -> anyhow::Result<Option<EventLog>> {
+        let Some(target) = self.event_log.clone() else { return Ok(None) };
+        let context = format!("cannot open the event log {target}; see --event-log");
+        EventLog::open(target).await.map(Some).context(context)
+    }
+}
