@@ -94,7 +94,13 @@ impl Agent {
             proxy: config.proxy,
             memory: Some(Arc::new(CarrierMemory::in_process())),
         };
-        let dialer = Dialer { relay: config.relay, options, host_key: config.host_key, wanted: config.id };
+        let dialer = Dialer {
+            relay: config.relay,
+            options,
+            host_key: config.host_key,
+            wanted: config.id,
+            job: config.job,
+        };
         Ok(Self {
             dialer,
             directory: config.agent_dir,

@@ -17,20 +17,30 @@ impl Announcement {
         Self { relay, id, host_key }
     }
 
-    /// The ID.
+    /// The ID under which the agent can be reached.
     pub fn id(&self) -> &Id {
         &self.id
     }
 
-    /// What a person copies.
+    /// What people copy to reach the agent: relay, ID and fingerprint.
     pub fn address(&self) -> Address {
         let fingerprint = Some(self.host_key.fingerprint());
         Address { id: self.id.clone(), fingerprint, relay: Some(self.relay.clone()) }
     }
 
+    /// The line to copy, with the converge client.
+    pub fn ssh_command(&self) -> String {
+        format!("converge ssh '{}'", self.address())
+    }
+
+    /// The same for files.
+    pub fn sftp_command(&self) -> String {
+        format!("converge sftp '{}'", self.address())
+    }
+
     /// Plain ssh through a foreign tool. The host key is on the line itself, so nothing between can pretend to be
     /// the agent, and nobody is asked.
-    fn plain_ssh(&self) -> String {
+    pub fn plain_ssh(&self) -> String {
         let websocket = self
             .relay
             .with_scheme(self.relay.websocket_scheme(), &format!("{}/{}", Address::CLIENT_PATH, self.id));
@@ -44,7 +54,8 @@ impl Announcement {
         )
     }
 
-    fn page(&self) -> String {
+    /// The relay's page with more ways.
+    pub fn page(&self) -> String {
         let short = self.address().short();
         self.relay.with_scheme(self.relay.http_scheme(), &format!("{}/{short}", Address::CLIENT_PATH))
     }
@@ -52,11 +63,10 @@ impl Announcement {
 
 impl fmt::Display for Announcement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.address();
         writeln!(f, "This job is open for ssh as {}.\n", self.id)?;
         writeln!(f, "  with the converge client:")?;
-        writeln!(f, "    converge ssh '{address}'")?;
-        writeln!(f, "    converge sftp '{address}'")?;
+        writeln!(f, "    {}", self.ssh_command())?;
+        writeln!(f, "    {}", self.sftp_command())?;
         writeln!(f, "  with plain ssh and websocat:")?;
         writeln!(f, "    {}", self.plain_ssh())?;
         writeln!(f, "  more ways:")?;

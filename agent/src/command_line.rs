@@ -105,6 +105,7 @@ impl AgentArguments {
             insecure: self.relay.insecure,
             proxy: self.relay.proxy()?,
             id: self.relay.id.clone(),
+            job: self.job.job(),
             agent_dir: directory.path().to_owned(),
             host_key: directory.host_key(rand::random()).map_err(whole)?,
             authorized_keys,

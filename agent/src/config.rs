@@ -2,6 +2,8 @@
 
 use crate::{authorized_keys::AuthorizedKeys, events::Events, login_text::LoginText};
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
+use crate::{authorized_keys::AuthorizedKeys, ci::CiJob};
+use converge_proto::{Id, RelayUrl};
 use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;
 use std::{ffi::OsString, path::PathBuf};
@@ -17,6 +19,8 @@ pub struct Config {
     pub proxy: ProxyChoice,
     /// The ID to ask for; without one the relay makes one up.
     pub id: Option<Id>,
+    /// The CI job the agent runs in.
+    pub job: CiJob,
     /// The agent directory, for `$agentdir`.
     pub agent_dir: PathBuf,
     /// The SSH host key.

@@ -11,6 +11,7 @@ pub mod agent;
 pub mod agent_dir;
 pub mod announce;
 pub mod authorized_keys;
+pub mod ci;
 pub mod command_line;
 pub mod config;
 pub mod control;

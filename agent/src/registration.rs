@@ -1,5 +1,6 @@
 //! The agent's side of a registration, on the first stream of a link.
 
+use crate::ci::CiJob;
 use converge_proto::{
     Frame, FrameType, HostKey, Id,
     frame::FrameError,
@@ -16,7 +17,8 @@ use std::time::Duration;
 /// The relay must have answered by then.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Registers on a new link. Returns its control stream and what the relay granted.
+/// Registers on a new link, and says what is known about the `job`. Returns the control stream and what the relay
+/// granted.
 ///
 /// # Errors
 /// [`RegistrationError`]; the link is of no use then.
@@ -24,13 +26,14 @@ pub async fn register(
     link: &Link,
     host_key: &PrivateKey,
     wanted: Option<Id>,
+    job: &CiJob,
 ) -> Result<(Stream, Registered), RegistrationError> {
     let registering = async {
         let mut control = link.open_stream().await.map_err(StreamError::from)?;
         let proof = link.exporter().map(|exporter| proof_over_exporter(host_key, &exporter)).transpose()?;
         let public =
             HostKey::new(host_key.public_key()).map_err(|error| RegistrationError::Key(error.to_string()))?;
-        let register = Register { wanted, host_key: public, proof, agent: about_this_agent() };
+        let register = Register { wanted, host_key: public, proof, agent: about_this_agent(job) };
         control.send.write_frame(&register.to_frame()).await?;
         let mut challenged = false;
         loop {
@@ -64,13 +67,13 @@ fn refusal(frame: &Frame) -> Result<RegistrationError, FrameError> {
     Ok(RegistrationError::Refused { code, text })
 }
 
-fn about_this_agent() -> AgentInfo {
-    AgentInfo {
+fn about_this_agent(job: &CiJob) -> AgentInfo {
+    job.describe(AgentInfo {
         software: Name::new(concat!("converge-agent/", env!("CARGO_PKG_VERSION"))),
         host: Some(Name::new(rustix::system::uname().nodename().to_string_lossy())),
         platform: Some(Name::new(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
         ..AgentInfo::default()
-    }
+    })
 }
 
 /// Why an agent is not registered.

@@ -1,6 +1,6 @@
 //! A registered link to the relay: making one, what is said on its control stream, and whether it still answers.
 
-use crate::{agent::AgentError, registration::register};
+use crate::{agent::AgentError, ci::CiJob, registration::register};
 use converge_proto::{
     CarrierChoice, Frame, FrameType, Id, Keepalive, RelayUrl,
     frame::FrameError,
@@ -32,6 +32,8 @@ pub(crate) struct Dialer {
     pub(crate) host_key: PrivateKey,
     /// The ID to ask for.
     pub(crate) wanted: Option<Id>,
+    /// The job to tell of.
+    pub(crate) job: CiJob,
 }
 
 impl Dialer {
@@ -46,7 +48,7 @@ impl Dialer {
 
     /// Registers on the link. The relay closes any other link of this agent by it.
     pub(crate) async fn register(&self, link: Link) -> Result<RelayLink, AgentError> {
-        match register(&link, &self.host_key, self.wanted.clone()).await {
+        match register(&link, &self.host_key, self.wanted.clone(), &self.job).await {
             Ok((control, registered)) => Ok(RelayLink::new(link, control, registered)),
             Err(error) => {
                 link.finish(CloseCode::DONE, "").await;

@@ -1,7 +1,7 @@
 //! An agent that does not reach its relay finds out why, once, and goes on dialing.
 
 use converge_agent::{
-    Agent, AgentDir, Config, authorized_keys::AuthorizedKeys, events::Events, life::EndReason,
+    Agent, AgentDir, Config, authorized_keys::AuthorizedKeys, ci::CiJob, events::Events, life::EndReason,
     login_text::LoginText,
 };
 use converge_proto::expiry::ExpiryLimits;
@@ -34,6 +34,7 @@ async fn relay_that_says_nothing_is_probed_once_and_dialed_again() {
         insecure: false,
         proxy: ProxyChoice::Direct,
         id: None,
+        job: CiJob::default(),
         agent_dir: directory.path().to_owned(),
         host_key: directory.host_key([7; 32]).expect("a key"),
         authorized_keys: AuthorizedKeys::new(Vec::<std::path::PathBuf>::new()),

@@ -1,6 +1,7 @@
 //! Which job this is, what sessions inherit of it, and who hears of what happens.
 
 use crate::{
+    ci::CiJob,
     event_log::{EventLog, EventLogTarget},
     hooks::{HookCommands, Hooks},
     scrub::{ScrubPattern, ScrubPatterns},
@@ -40,6 +41,11 @@ pub struct JobArguments {
 }
 
 impl JobArguments {
+    /// The job, from the environment and from what was given.
+    pub fn job(&self) -> CiJob {
+        CiJob::detect(|name| std::env::var_os(name)).with(self.job_name.as_deref(), self.job_url.as_deref())
+    }
+
     /// What sessions do not inherit.
     pub fn scrub_patterns(&self) -> ScrubPatterns {
         ScrubPatterns::new(self.scrub_env.clone())
