@@ -123,3 +123,18 @@ impl From<ssh_key::Error> for RegistrationError {
         Self::Key(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_is_told_which_job_this_is() {
+        let job = CiJob::default().with(Some("nightly"), Some("https://ci.example/7"));
+        let info = about_this_agent(&job);
+        assert!(info.software.as_str().starts_with("converge-agent/"));
+        assert_eq!(info.job.unwrap().as_str(), "nightly");
+        assert_eq!(info.job_url.unwrap().as_str(), "https://ci.example/7");
+        assert_eq!((info.ci, info.host.is_some()), (None, true));
+    }
+}

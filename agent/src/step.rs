@@ -17,7 +17,7 @@
 //!   come from the keyboard is passed on, to the step alone, for the group is also that of whoever started the agent.
 //!   Ctrl-Z stops agent and step together, and `fg` continues both, without anything being done here. The price: a
 //!   SIGINT or SIGQUIT that somebody sends to the agent alone does not reach a step that has a terminal; SIGTERM
-//!   does.
+//!   does. And a shell that hangs up its jobs sends SIGHUP to both, so that it comes twice.
 //!
 //! A signal that is listened for once is never the end of this process again (the runtime does not give handlers
 //! back): whoever goes on after a step and wants to end on SIGHUP, say, has to listen for it.

@@ -72,3 +72,39 @@ impl JobArguments {
         EventLog::open(target).await.map(Some).context(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command_line::CommandLine;
+    use clap::{CommandFactory, Parser};
+
+    fn parse(arguments: &[&str]) -> Result<JobArguments, clap::Error> {
+        let all = ["converge-agent", "https://relay.example"].iter().chain(arguments);
+        Ok(CommandLine::try_parse_from(all)?.agent.job)
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn patterns_are_lists_that_can_be_repeated() {
+        let job = parse(&["--scrub-env", "*TOKEN*, AWS_*", "--scrub-env", "x"]).unwrap();
+        let environment =
+            |names: &[&str]| names.iter().map(|name| (name.into(), "".into())).collect::<Vec<_>>();
+        let left = job.scrub_patterns().scrub(environment(&["npm_token", "AWS_X", "X", "XY"]));
+        assert_eq!(left, environment(&["XY"]));
+        let error = parse(&["--scrub-env", "A=secret"]).unwrap_err().to_string();
+        assert!(error.contains("give names, not values"), "{error}");
+    }
+
+    #[test]
+    fn a_single_dash_is_stdout() {
+        assert_eq!(parse(&["--event-log", "-"]).unwrap().event_log, Some(EventLogTarget::Stdout));
+        let file = |name: &str| Some(EventLogTarget::File(name.into()));
+        assert_eq!(parse(&["--event-log", "./-"]).unwrap().event_log, file("./-"));
+        assert_eq!(parse(&[]).unwrap().event_log, None);
+    }
+}
