@@ -1,6 +1,7 @@
 //! The event log: who did what, and when, as lines of JSON.
 
 use crate::events::TimedEvent;
+use rustix::fs::OFlags;
 use std::{
     ffi::OsString,
     fmt, io,
@@ -14,7 +15,7 @@ use tokio::{
 };
 use tracing::warn;
 
-/// A line must be written by then. It is only for pipes whose reader does not read; a disk is faster or broken.
+/// A line must be written by then. It is only for a stdout that nobody reads; a disk is faster or broken.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the event log goes.
@@ -90,6 +91,10 @@ impl fmt::Debug for EventLog {
 }
 
 async fn append_to(path: &Path) -> io::Result<tokio::fs::File> {
-    // It says who was here, from where on: for the owner only.
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path).await
+    // A pipe without a reader is an error instead of a wait without end; one that is full is an error as well.
+    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    // It says who was here, and from where: for the owner only.
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).custom_flags(without_waiting);
+    options.open(path).await
 }

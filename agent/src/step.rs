@@ -10,7 +10,8 @@
 //! that is, whether stdin, stdout or stderr is one:
 //!
 //! - **Without one**, as in nearly every CI job, the step leads a process group of its own and every signal goes to
-//!   all of that group, as from a runner that ends everything.
+//!   all of that group, as from a runner that ends everything. The price: a runner that ends a job by SIGKILL to its
+//!   process group misses the step, if the step has ignored the SIGTERM that comes before.
 //! - **With one**, the step stays in the agent's process group. A terminal lets only its foreground group read from
 //!   it, so a group of its own would stop the step at once. And the terminal itself sends Ctrl-C, Ctrl-\ and a new
 //!   size to everybody in the foreground group: passed on again they would come twice, so they are not. What does not

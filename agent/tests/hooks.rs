@@ -314,4 +314,12 @@ async fn log_that_cannot_be_opened_is_told_before_anything_starts() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("cannot open the event log /no/such/folder/log; see --event-log"), "{said}");
+
+    // A pipe that nobody reads is not waited for.
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().await.expect("mkfifo is installed").success());
+    let output = run(program(&["--event-log", pipe.to_str().expect("UTF-8")]).await, b"").await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("cannot open the event log"), "{said}");
 }
