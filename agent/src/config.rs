@@ -1,9 +1,7 @@
 //! What an agent runs with.
 
-use crate::{authorized_keys::AuthorizedKeys, events::Events, login_text::LoginText};
+use crate::{authorized_keys::AuthorizedKeys, ci::CiJob, events::Events, login_text::LoginText};
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
-use crate::{authorized_keys::AuthorizedKeys, ci::CiJob};
-use converge_proto::{Id, RelayUrl};
 use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;
 use std::{ffi::OsString, path::PathBuf};
