@@ -2,7 +2,8 @@
 //!
 //! With `https://` QUIC begins and WebSocket follows after a head start (`race`); whichever is ready first is the link,
 //! and the next time WebSocket begins too where it won (`memory`). WebSocket may go through a proxy (`tunnel`), QUIC
-//! never does. [`probe`] takes the same steps one by one, to tell a person which of them fails.
+//! never does. [`probe`] takes the same steps one by one, to tell a person which of them fails; [`web`] goes the same way
+//! to servers that are no relays.
 
 mod failure;
 mod memory;
@@ -12,6 +13,7 @@ mod resolve;
 pub mod tcp;
 mod tunnel;
 mod upgrade;
+pub mod web;
 
 pub use failure::{DialError, Failure};
 pub use memory::CarrierMemory;
