@@ -76,8 +76,7 @@ impl Agent {
     pub fn new(config: Config) -> Result<Self, AgentError> {
         let public_key = HostKey::new(config.host_key.public_key())
             .map_err(|error| AgentError::HostKey(error.to_string()))?;
-        let mut ssh =
-            SshServerConfig::new(config.host_key.clone(), config.authorized_keys, config.working_dir);
+        let mut ssh = SshServerConfig::new(config.host_key.clone(), config.users, config.working_dir);
         ssh.shells = config.shells;
         ssh.environment = config.environment;
         let (life, life_task) = life::life(LifeConfig {

@@ -1,4 +1,4 @@
-//! Who may log in: public keys from `authorized_keys` files.
+//! Public keys, and what their owners may do, from `authorized_keys` files.
 //!
 //! The files are read afresh at every login attempt, so an edit counts at once and nothing is cached that could be
 //! stale. Their format is OpenSSH's (sshd(8), section "`AUTHORIZED_KEYS` file format"). Two rules are stricter than OpenSSH's:
@@ -8,21 +8,21 @@
 //! - Owner and mode of the files do not matter: the agent runs as the job's own user in a throw-away place, and the
 //!   key files are usually part of a checkout.
 //!
-//! Start with [`AuthorizedKeys::new`]; [`AuthorizedKeys::load_report`] says at start whether anybody can log in at
-//! all, [`AuthorizedKeys::find`] answers one login attempt.
+//! Start with [`AuthorizedKeys::new`]; [`AuthorizedKeys::load`] reads the files, and [`KeyList::find`] looks for one key
+//! in what was read. Lists that come from elsewhere than a file are read with [`KeyList::parse`].
 
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-
-use russh::keys::PublicKey;
+use std::sync::Arc;
 
 mod entry;
 mod expiry;
+mod list;
 mod options;
 
 pub use entry::{Entry, EntryError};
+pub use list::{Found, KeyList, Place};
 pub use options::{KeyOptions, OptionError};
 
 /// Largest file that is read: 1 MiB, some ten thousand keys. A larger one is a mistake and gives no key at all.
@@ -48,69 +48,25 @@ impl AuthorizedKeys {
         &self.files
     }
 
-    /// Reads all files and says how many keys may log in at `now`, and what is wrong with the rest.
+    /// Reads all files.
     ///
     /// Blocking: reads up to [`MAX_FILE_BYTES`] of each file.
-    pub fn load_report(&self, now: SystemTime) -> LoadReport {
-        let (entries, mut problems) = self.load();
-        let mut usable = 0;
-        for (place, entry) in entries {
-            if entry.options.is_expired(now) {
-                problems.push(Problem { kind: ProblemKind::Expired, ..place });
-            } else {
-                usable += 1;
-            }
-        }
-        LoadReport { files: self.files.clone(), usable, problems }
-    }
-
-    /// Looks for `key` in all files; the first entry that is valid at `now` decides.
-    ///
-    /// Blocking, like [`AuthorizedKeys::load_report`]. The second value lists what kept other entries *of this key*
-    /// from being used, so that a refused login can be explained in the agent's own log.
-    pub fn find(&self, key: &PublicKey, now: SystemTime) -> (Option<Entry>, Vec<Problem>) {
-        let (entries, problems) = self.load();
-        let mut problems: Vec<Problem> =
-            problems.into_iter().filter(|problem| problem.concerns(key)).collect();
-        for (place, entry) in entries {
-            if entry.key.key_data() != key.key_data() {
-                continue;
-            }
-            if entry.options.is_expired(now) {
-                problems.push(Problem { kind: ProblemKind::Expired, ..place });
-                continue;
-            }
-            return (Some(entry), problems);
-        }
-        (None, problems)
-    }
-
-    /// All well-formed entries with their places (as a `Problem` to be filled in), and all problems.
-    fn load(&self) -> (Vec<(Problem, Entry)>, Vec<Problem>) {
-        let mut entries = Vec::new();
-        let mut problems = Vec::new();
+    pub fn load(&self) -> KeyList {
+        let mut list = KeyList::default();
         for path in &self.files {
             match read_file(path) {
-                Ok(data) => {
-                    for (line, parsed) in entry::parse(&data) {
-                        let place = |kind| Problem { file: path.clone(), line: Some(line), kind };
-                        match parsed {
-                            Ok(entry) => entries.push((place(ProblemKind::Expired), entry)),
-                            Err(error) => problems.push(place(ProblemKind::Entry(error))),
-                        }
-                    }
-                }
-                Err(kind) => problems.push(Problem { file: path.clone(), line: None, kind }),
+                Ok(data) => list.append(KeyList::parse(&path.display().to_string(), &data)),
+                Err(kind) => list.report(Problem { place: Place::whole(path.display()), kind }),
             }
         }
-        (entries, problems)
+        list
     }
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ProblemKind> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => ProblemKind::Missing,
-        _ => ProblemKind::Unreadable(error),
+        _ => ProblemKind::Unreadable(Arc::new(error)),
     };
     // Looked at before it is opened: opening a FIFO would wait for a writer, for ever.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -125,82 +81,23 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ProblemKind> {
     Ok(data)
 }
 
-/// What [`AuthorizedKeys::load_report`] found. Its `Display` is the text for the person who starts the agent.
-#[derive(Debug)]
-pub struct LoadReport {
-    files: Vec<PathBuf>,
-    usable: usize,
-    problems: Vec<Problem>,
-}
-
-impl LoadReport {
-    /// Keys that may log in now.
-    pub fn usable(&self) -> usize {
-        self.usable
-    }
-
-    /// Everything that kept a line or a file from giving a key, in the order of the files.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
-    }
-}
-
-impl fmt::Display for LoadReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.usable > 0 {
-            return write!(f, "{} public keys may log in", self.usable);
-        }
-        f.write_str("no key may log in: ")?;
-        if self.problems.is_empty() {
-            match self.files.as_slice() {
-                [] => f.write_str("no file with public keys was named")?,
-                files => {
-                    f.write_str("no public key in ")?;
-                    for (index, file) in files.iter().enumerate() {
-                        write!(f, "{}{}", if index == 0 { "" } else { ", " }, file.display())?;
-                    }
-                }
-            }
-        }
-        for (index, problem) in self.problems.iter().enumerate() {
-            write!(f, "{}{problem}", if index == 0 { "" } else { "; " })?;
-        }
-        let file =
-            self.files.first().map_or_else(|| ".authorized_keys".into(), |file| file.display().to_string());
-        write!(f, "; put a public key in {file}, for example with: cat ~/.ssh/id_ed25519.pub >> {file}")
-    }
-}
-
 /// One file or line that gives no key, and why.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, counted from 1; `None` when it is about the file as a whole.
-    pub line: Option<usize>,
+    /// The file, or the line.
+    pub place: Place,
     /// What is wrong.
     pub kind: ProblemKind,
 }
 
-impl Problem {
-    fn concerns(&self, key: &PublicKey) -> bool {
-        matches!(&self.kind, ProblemKind::Entry(EntryError::Option { key: refused, .. })
-            if refused.key_data() == key.key_data())
-    }
-}
-
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        write!(f, ": {}", self.kind)
+        write!(f, "{}: {}", self.place, self.kind)
     }
 }
 
 /// What can be wrong with a file or a line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProblemKind {
     /// There is no such file (yet).
@@ -208,7 +105,7 @@ pub enum ProblemKind {
     Missing,
     /// The system does not let us read it.
     #[error("cannot be read: {0}")]
-    Unreadable(#[source] std::io::Error),
+    Unreadable(#[source] Arc<std::io::Error>),
     /// A directory, device or FIFO.
     #[error("not a regular file")]
     NotAFile,

@@ -99,16 +99,19 @@ impl AgentArguments {
     /// When something that was given cannot be used, or nobody could log in; the text is for the person who started it.
     pub fn config(&self, directory: &AgentDir) -> anyhow::Result<Config> {
         let working_dir = std::env::current_dir().context("cannot find out the working directory")?;
-        let authorized_keys = self.users.authorized_keys(directory, &working_dir)?;
+        let (relay, proxy) = (self.relay.url()?, self.relay.proxy()?);
+        // The last of what can be wrong, because it may go over the network.
+        let host_key = directory.host_key(rand::random()).map_err(whole)?;
+        let users = self.users.users(directory, &working_dir, proxy.clone())?;
         Ok(Config {
-            relay: self.relay.url()?,
+            relay,
             insecure: self.relay.insecure,
-            proxy: self.relay.proxy()?,
+            proxy,
             id: self.relay.id.clone(),
             job: self.job.job(),
             agent_dir: directory.path().to_owned(),
-            host_key: directory.host_key(rand::random()).map_err(whole)?,
-            authorized_keys,
+            host_key,
+            users,
             shells: self.access.shells.clone(),
             limits: self.clocks.limits(),
             environment: environment(directory),

@@ -1,6 +1,7 @@
 //! What an agent runs with.
 
 use crate::{authorized_keys::AuthorizedKeys, ci::CiJob, events::Events, login_text::LoginText};
+use crate::{events::Events, login_text::LoginText, users::Users};
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
 use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;
@@ -24,7 +25,7 @@ pub struct Config {
     /// The SSH host key.
     pub host_key: PrivateKey,
     /// Who may log in.
-    pub authorized_keys: AuthorizedKeys,
+    pub users: Users,
     /// Shells to try before the default ones.
     pub shells: Vec<PathBuf>,
     /// Where sessions start.

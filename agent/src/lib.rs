@@ -35,6 +35,7 @@ pub mod signals;
 pub mod ssh;
 pub mod step;
 pub mod user;
+pub mod users;
 
 pub use agent::{Agent, AgentError};
 pub use agent_dir::{AgentDir, AgentDirError};

@@ -4,14 +4,14 @@
 //! stream, which is one SSH connection, and returns when that has ended and everything it started is cleaned up.
 //! Many connections can be served at once, each with many channels (OpenSSH's `ControlMaster`).
 //!
-//! - *Who*: any user name, with a public key that [`AuthorizedKeys`] allows; nothing but public keys.
+//! - *Who*: any user name, with a public key or a certificate that [`Users`] allows; no passwords.
 //! - *What*: `shell`, `exec`, the `sftp` subsystem, terminals, environment variables of
 //!   [`ALLOWED_VARIABLES`], signals. Forwarding of any kind is refused in plain words.
 //! - *As whom*: as the agent itself, in its working directory, with its environment, in a shell that is not a login
 //!   shell.
 //!
 //! Flow, one file each: `connection` runs one SSH connection and its clean-up; `handler` answers the protocol's
-//! requests; `channel` prepares what a channel will run; `process`, `terminal` and `file_transfer` run it; `flow`
+//! requests; `login` decides who gets in, and `slow_down` how long that takes; `channel` prepares what a channel will run; `process`, `terminal` and `file_transfer` run it; `flow`
 //! holds what clients send until it is consumed, and says why that is not trivial.
 //!
 //! Programs on a terminal end with the program: what it left in the background does not keep the session open.
@@ -29,11 +29,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
-use crate::authorized_keys::AuthorizedKeys;
 use crate::events::Events;
 use crate::life::Life;
 use crate::login_text::LoginText;
 use crate::notice::Notice;
+use crate::users::Users;
 
 mod algorithms;
 mod channel;
@@ -43,11 +43,13 @@ mod exit;
 mod file_transfer;
 mod flow;
 mod handler;
+mod login;
 mod notices;
 mod output;
 mod process;
 mod screen;
 mod shell;
+mod slow_down;
 mod stream;
 mod terminal;
 
@@ -56,12 +58,14 @@ pub use connection::LOGIN_GRACE_TIME;
 pub use environment::ALLOWED_VARIABLES;
 pub use handler::MAX_CHANNELS;
 
+use slow_down::RecentFailures;
+
 /// What an [`SshServer`] needs.
 pub struct SshServerConfig {
     /// The agent's host key; Ed25519.
     pub host_key: PrivateKey,
-    /// Who may log in; read afresh at every attempt.
-    pub authorized_keys: AuthorizedKeys,
+    /// Who may log in; asked at every attempt.
+    pub users: Users,
     /// Shells to try before `$SHELL`, bash and sh: paths, or names to look for in `PATH`. Default: none.
     pub shells: Vec<PathBuf>,
     /// Where programs start and relative file names of sftp begin; absolute.
@@ -80,14 +84,10 @@ pub struct SshServerConfig {
 
 impl SshServerConfig {
     /// A configuration with defaults for everything that has one.
-    pub fn new(
-        host_key: PrivateKey,
-        authorized_keys: AuthorizedKeys,
-        working_dir: impl Into<PathBuf>,
-    ) -> Self {
+    pub fn new(host_key: PrivateKey, users: impl Into<Users>, working_dir: impl Into<PathBuf>) -> Self {
         Self {
             host_key,
-            authorized_keys,
+            users: users.into(),
             shells: Vec::new(),
             working_dir: working_dir.into(),
             environment: std::env::vars_os().collect(),
@@ -172,7 +172,8 @@ pub struct SshServer {
 /// What all connections of a server have in common.
 struct Shared {
     protocol: Arc<russh::server::Config>,
-    authorized_keys: AuthorizedKeys,
+    users: Users,
+    failures: Arc<RecentFailures>,
     shells: Vec<PathBuf>,
     working_dir: PathBuf,
     environment: Vec<(OsString, OsString)>,
@@ -198,7 +199,8 @@ impl SshServer {
         Ok(Self {
             shared: Arc::new(Shared {
                 protocol: Arc::new(algorithms::config(config.host_key)),
-                authorized_keys: config.authorized_keys,
+                users: config.users,
+                failures: Arc::default(),
                 shells: config.shells,
                 working_dir: config.working_dir,
                 environment: config.environment,

@@ -37,7 +37,7 @@ async fn relay_that_says_nothing_is_probed_once_and_dialed_again() {
         job: CiJob::default(),
         agent_dir: directory.path().to_owned(),
         host_key: directory.host_key([7; 32]).expect("a key"),
-        authorized_keys: AuthorizedKeys::new(Vec::<std::path::PathBuf>::new()),
+        users: AuthorizedKeys::new(Vec::<std::path::PathBuf>::new()).into(),
         shells: Vec::new(),
         working_dir: directory.path().to_owned(),
         environment: std::env::vars_os().collect(),

@@ -17,6 +17,13 @@ pub struct Entry {
     pub comment: String,
 }
 
+impl Entry {
+    /// Whether the key is a user's own, and not that of a certificate authority.
+    pub fn is_user(&self) -> bool {
+        !self.options.cert_authority
+    }
+}
+
 /// Why a line gives no key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

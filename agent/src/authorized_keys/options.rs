@@ -28,6 +28,10 @@ pub struct KeyOptions {
     pub x11_forwarding: bool,
     /// `no-user-rc`, `restrict`, `user-rc`.
     pub user_rc: bool,
+    /// `cert-authority`: the key is not a user's, but signs the certificates of users.
+    pub cert_authority: bool,
+    /// `principals="…"`, with `cert-authority` only: certificates must name one of these.
+    pub principals: Option<Vec<String>>,
 }
 
 impl Default for KeyOptions {
@@ -41,6 +45,8 @@ impl Default for KeyOptions {
             agent_forwarding: true,
             x11_forwarding: true,
             user_rc: true,
+            cert_authority: false,
+            principals: None,
         }
     }
 }
@@ -59,6 +65,11 @@ impl KeyOptions {
             let (name, value, after) = next_option(rest)?;
             options.apply(name, value)?;
             rest = after;
+        }
+        // sshd ignores it then, and lets in more people than the line seems to.
+        if options.principals.is_some() && !options.cert_authority {
+            let why = "only makes sense together with cert-authority";
+            return Err(OptionError::NotHonoured { name: "principals".to_owned(), why });
         }
         Ok(options)
     }
@@ -95,6 +106,12 @@ impl KeyOptions {
                 Some(pair) => self.environment.push(pair),
                 None => return refuse("expected NAME=value"),
             },
+            ("cert-authority", None) => self.cert_authority = true,
+            ("principals", Some(_)) if self.principals.is_some() => return refuse("given twice"),
+            ("principals", Some(list)) => match principals(&list) {
+                Some(names) => self.principals = Some(names),
+                None => return refuse("expected names with commas between them"),
+            },
             ("from", Some(_)) => {
                 return refuse("the agent cannot know the address of a person behind a relay");
             }
@@ -114,7 +131,8 @@ impl KeyOptions {
                 | "x11-forwarding"
                 | "no-x11-forwarding"
                 | "user-rc"
-                | "no-user-rc",
+                | "no-user-rc"
+                | "cert-authority",
                 Some(_),
             ) => return refuse("takes no value"),
             _ => return refuse("this agent does not support it, and an option is never ignored"),
@@ -208,6 +226,11 @@ fn split_assignment(text: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once('=')?;
     let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     named.then(|| (name.to_owned(), value.to_owned()))
+}
+
+fn principals(list: &str) -> Option<Vec<String>> {
+    let names: Vec<_> = list.split(',').map(|name| name.trim().to_owned()).collect();
+    names.iter().all(|name| !name.is_empty()).then_some(names)
 }
 
 fn printable(name: &str) -> String {

@@ -1,6 +1,7 @@
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
+use russh::keys::PublicKey;
 
 use super::*;
 
@@ -20,8 +21,14 @@ fn key(text: &str) -> PublicKey {
     PublicKey::from_openssh(text).expect("a valid key")
 }
 
+/// The first line that allows the key, and what is wrong with others.
+fn find(keys: &AuthorizedKeys, now: SystemTime) -> (Option<Entry>, Vec<Problem>) {
+    let Found { entries, problems } = keys.load().find(&key(KEY), now);
+    (entries.into_iter().next().map(|(_, entry)| entry), problems)
+}
+
 fn found(text: &str) -> Option<Entry> {
-    keys_in(text).1.find(&key(KEY), NOW).0
+    find(&keys_in(text).1, NOW).0
 }
 
 #[test]
@@ -54,7 +61,9 @@ fn options_are_read_as_sshd_reads_them() {
 fn options_that_cannot_be_honoured_refuse_the_key_and_name_the_line() {
     for (options, name) in [
         (r#"from="10.0.0.0/8""#, "from"),
-        ("cert-authority", "cert-authority"),
+        (r#"principals="a""#, "principals"),
+        (r#"cert-authority,principals="a,""#, "principals"),
+        (r#"cert-authority="yes""#, "cert-authority"),
         (r#"permitopen="a:1""#, "permitopen"),
         ("no-touch-required", "no-touch-required"),
         ("verify-required", "verify-required"),
@@ -66,12 +75,15 @@ fn options_that_cannot_be_honoured_refuse_the_key_and_name_the_line() {
         (r#"command="a",command="b""#, "command"),
     ] {
         let (_dir, keys) = keys_in(&format!("# one\n{options} {KEY}\n"));
-        let (entry, problems) = keys.find(&key(KEY), NOW);
+        let (entry, problems) = find(&keys, NOW);
         assert_eq!(entry, None, "{options}");
         let text = problems.iter().map(ToString::to_string).collect::<String>();
         assert!(text.contains("keys:2: key refused: option ") && text.contains(name), "{options}: {text}");
-        assert!(keys.find(&key(OTHER), NOW).1.is_empty(), "problems of other people's keys are not ours");
-        assert_eq!(keys.load_report(NOW).usable(), 0);
+        assert!(
+            keys.load().find(&key(OTHER), NOW).problems.is_empty(),
+            "problems of other people's keys are not ours"
+        );
+        assert_eq!(keys.load().usable(NOW).count(), 0);
     }
 }
 
@@ -92,9 +104,12 @@ fn a_second_line_can_allow_what_the_first_refuses() {
 fn an_expired_key_is_refused_from_its_second_on() {
     let (_dir, keys) = keys_in(&format!("expiry-time=\"19700102Z\" {KEY}"));
     let last_second = UNIX_EPOCH + Duration::from_secs(86_399);
-    assert!(keys.find(&key(KEY), last_second).0.is_some());
-    let (entry, problems) = keys.find(&key(KEY), last_second + Duration::from_secs(1));
+    assert!(find(&keys, last_second).0.is_some());
+    let next_second = last_second + Duration::from_secs(1);
+    let (entry, problems) = find(&keys, next_second);
     assert!(entry.is_none());
+    assert_eq!(keys.load().usable(next_second).count(), 0);
+    assert_eq!(keys.load().expired(next_second).count(), 1);
     assert!(
         problems[0].to_string().ends_with("keys:1: key has expired (expiry-time option)"),
         "{}",
@@ -105,34 +120,43 @@ fn an_expired_key_is_refused_from_its_second_on() {
 #[test]
 fn edits_are_seen_at_once() {
     let (_dir, keys) = keys_in("");
-    assert!(keys.find(&key(KEY), NOW).0.is_none());
+    assert!(find(&keys, NOW).0.is_none());
     std::fs::write(&keys.files()[0], KEY).expect("the file can be written");
-    assert!(keys.find(&key(KEY), NOW).0.is_some());
+    assert!(find(&keys, NOW).0.is_some());
 }
 
 #[test]
-fn the_report_says_how_to_add_a_key() {
+fn authorities_and_users_are_not_taken_for_each_other() {
+    let line = format!(r#"cert-authority,principals="kim, lee",no-pty {KEY}"#);
+    let (_dir, keys) = keys_in(&line);
+    assert!(find(&keys, NOW).0.is_none(), "nobody logs in with the authority's own key");
+    let authority = |keys: &AuthorizedKeys| keys.load().find_authorities(key(KEY).key_data(), NOW).entries;
+    let found = authority(&keys);
+    let (place, entry) = &found[0];
+    assert!(place.to_string().ends_with("keys:1"), "{place}");
+    assert_eq!(entry.options.principals, Some(vec!["kim".to_owned(), "lee".to_owned()]));
+    assert!(!entry.options.pty);
+    assert!(authority(&keys_in(KEY).1).is_empty());
+}
+
+#[test]
+fn problems_name_file_and_line() {
     let (_dir, keys) = keys_in(
         "-----BEGIN OPENSSH PRIVATE KEY-----\nssh-ed25519 AAAA me\nhello\nssh-rsa-cert-v01@openssh.com AAAA\n",
     );
-    let report = keys.load_report(NOW);
-    assert_eq!(report.usable(), 0);
-    assert_eq!(report.problems().len(), 4);
-    let text = report.to_string();
-    for part in [
-        "no key may log in: ",
-        ":1: this is a private key",
-        ":2: damaged ssh-ed25519 key",
-        ":3: no public key on this line",
-        ":4: this is a certificate",
-        "put a public key in ",
-    ] {
-        assert!(text.contains(part), "{part}: {text}");
+    let list = keys.load();
+    let problems: Vec<_> = list.problems().iter().map(ToString::to_string).collect();
+    assert_eq!((list.entries().len(), problems.len()), (0, 4));
+    for (problem, part) in problems.iter().zip([
+        "keys:1: this is a private key",
+        "keys:2: damaged ssh-ed25519 key",
+        "keys:3: no public key on this line",
+        "keys:4: this is a certificate",
+    ]) {
+        assert!(problem.contains(part), "{part}: {problem}");
     }
-    let nothing = AuthorizedKeys::new(["/nonexistent/.authorized_keys"]).load_report(NOW).to_string();
-    assert!(nothing.contains("/nonexistent/.authorized_keys: file does not exist"), "{nothing}");
-    let empty = keys_in("# none yet\n").1.load_report(NOW).to_string();
-    assert!(empty.contains("no public key in "), "{empty}");
+    let missing = AuthorizedKeys::new(["/nonexistent/.authorized_keys"]).load();
+    assert_eq!(missing.problems()[0].to_string(), "/nonexistent/.authorized_keys: file does not exist");
 }
 
 #[test]
@@ -145,12 +169,9 @@ fn limits_hold_on_both_sides() {
     let limit = usize::try_from(MAX_FILE_BYTES).expect("fits");
     assert!(found(&filler(limit)).is_some());
     let (_dir, keys) = keys_in(&filler(limit + 1));
-    assert!(matches!(keys.load_report(NOW).problems()[0].kind, ProblemKind::TooLarge));
+    assert!(matches!(keys.load().problems()[0].kind, ProblemKind::TooLarge));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    assert!(matches!(
-        AuthorizedKeys::new([dir.path()]).load_report(NOW).problems()[0].kind,
-        ProblemKind::NotAFile
-    ));
+    assert!(matches!(AuthorizedKeys::new([dir.path()]).load().problems()[0].kind, ProblemKind::NotAFile));
 }
 
 proptest! {

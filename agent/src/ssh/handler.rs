@@ -1,29 +1,27 @@
 //! Answers to the requests of one SSH connection.
 //!
-//! Runs inside the connection's one task, so nothing here waits for anything but the key files and, for
-//! [`TRICKLE_DELAY`], the clock.
+//! Runs inside the connection's one task, so nothing here waits for anything but, before the login, the sources of keys
+//! and, for a short time, the clock ([`Login`], [`TRICKLE_DELAY`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use russh::keys::{HashAlg, PublicKey};
+use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, debug};
 
-use super::algorithms::is_accepted;
 use super::channel::{Request, SFTP, SessionChannel};
 use super::connection::Life;
 use super::exit::requested_signal;
 use super::flow::{Backlog, InputOverflow, TRICKLE_DELAY};
+use super::login::{LoggedIn, Login};
 use super::notices::ConnectionNotices;
 use super::{SessionContext, Shared, SshError};
-use crate::authorized_keys::{Entry, KeyOptions, Problem};
+use crate::authorized_keys::KeyOptions;
 use crate::events::Event;
 use crate::life::Presence;
 use crate::pty::PtySize;
-use crate::user::User;
 
 /// How many channels one connection may have open at the same time.
 pub const MAX_CHANNELS: usize = 256;
@@ -37,6 +35,7 @@ pub(super) struct ConnectionHandler {
     shared: Arc<Shared>,
     context: Arc<SessionContext>,
     life: Life,
+    login: Login,
     /// What the key of the person who logged in allows; refuses everything until then.
     options: Option<KeyOptions>,
     backlog: Arc<Backlog>,
@@ -53,6 +52,7 @@ impl ConnectionHandler {
         context.environment.push(("CONVERGE_SESSION".to_owned(), session.clone()));
         let to_client = context.notify_client.clone();
         Self {
+            login: Login::new(&shared, &life),
             notices: Arc::new(ConnectionNotices::new(shared.life.clone(), session, to_client)),
             shared,
             context: Arc::new(context),
@@ -64,12 +64,19 @@ impl ConnectionHandler {
         }
     }
 
-    async fn find_key(&self, key: &PublicKey) -> (Option<Entry>, Vec<Problem>) {
-        let shared = Arc::clone(&self.shared);
-        let key = key.clone();
-        tokio::task::spawn_blocking(move || shared.authorized_keys.find(&key, SystemTime::now()))
-            .await
-            .unwrap_or_default()
+    fn welcome(&mut self, login: Option<LoggedIn>) -> Auth {
+        let Some(LoggedIn { options, user }) = login else { return Auth::reject() };
+        self.shared.activity.touch();
+        self.shared.events.emit(Event::Login { session: self.context.id.clone(), user: user.clone() });
+        let _ = self.life.user.set(user.clone());
+        if self.presence.is_none() {
+            self.presence = Some(self.shared.life.join(&self.context.id, user));
+            let telling = Arc::clone(&self.notices).tell_client(self.life.ended.clone());
+            self.life.tasks.spawn(telling.in_current_span());
+        }
+        self.options = Some(options);
+        self.life.logged_in.cancel();
+        Auth::Accept
     }
 
     fn start(&mut self, id: ChannelId, request: Request, session: &mut Session) -> Result<(), SshError> {
@@ -112,42 +119,22 @@ impl Handler for ConnectionHandler {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, SshError> {
-        if !is_accepted(offer.algorithm) {
-            debug!(user, algorithm = %offer.algorithm, "login refused: signature algorithm is too weak");
-            return Ok(Auth::reject());
-        }
-        let (entry, problems) = self.find_key(offer.public_key).await;
-        if entry.is_some() {
-            return Ok(Auth::Accept);
-        }
-        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256);
-        debug!(user, key = %fingerprint, "login refused: no such key");
-        for problem in problems {
-            warn!(user, key = %fingerprint, %problem, "login refused");
-        }
-        Ok(Auth::reject())
+        let is_wanted = self.login.offered(user, offer).await;
+        Ok(if is_wanted { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, SshError> {
-        // Asked again: the offer may be from a moment ago, and this answer is the one that counts.
-        let (Some(entry), true) = (self.find_key(key.public_key).await.0, is_accepted(key.algorithm)) else {
-            return Ok(Auth::reject());
-        };
-        let fingerprint = key.public_key.fingerprint(HashAlg::Sha256);
-        info!(user, key = %fingerprint, comment = ?entry.comment, "login");
-        self.shared.activity.touch();
-        let (key, comment) = (fingerprint.to_string(), entry.comment);
-        let user = User { login: user.to_owned(), key, comment, source: String::new() };
-        self.shared.events.emit(Event::Login { session: self.context.id.clone(), user: user.clone() });
-        let _ = self.life.user.set(user.clone());
-        if self.presence.is_none() {
-            self.presence = Some(self.shared.life.join(&self.context.id, user));
-            let telling = Arc::clone(&self.notices).tell_client(self.life.ended.clone());
-            self.life.tasks.spawn(telling.in_current_span());
-        }
-        self.options = Some(entry.options);
-        self.life.logged_in.cancel();
-        Ok(Auth::Accept)
+        let login = self.login.with_key(user, key).await;
+        Ok(self.welcome(login))
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, SshError> {
+        let login = self.login.with_certificate(user, certificate).await;
+        Ok(self.welcome(login))
     }
 
     async fn channel_open_session(

@@ -1,0 +1,135 @@
+//! What the sources of users gave, for the person who starts the agent.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::fetch::FetchError;
+use super::is_bare;
+use crate::authorized_keys::{AuthorizedKeys, KeyList};
+
+/// What all sources gave at one time. Its `Display` says who may log in; when that is nobody, why, and what to do.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    keys: usize,
+    authorities: usize,
+    problems: Vec<String>,
+    fetch_problems: Vec<String>,
+    first_file: Option<PathBuf>,
+    pub(super) any_principal: bool,
+}
+
+impl Report {
+    pub(super) fn new(files: &[PathBuf]) -> Self {
+        Self { first_file: files.first().cloned(), ..Self::default() }
+    }
+
+    /// Public keys that may log in.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// Certificate authorities whose certificates may.
+    pub fn authorities(&self) -> usize {
+        self.authorities
+    }
+
+    /// Whether there is anybody at all who may log in.
+    pub fn is_anybody(&self) -> bool {
+        self.keys + self.authorities > 0
+    }
+
+    /// Everything that kept a line or a whole source from giving a key.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Those of the problems that somebody should look at even if other keys can be used: lists that were asked for and
+    /// are not there.
+    pub fn fetch_problems(&self) -> &[String] {
+        &self.fetch_problems
+    }
+
+    /// Whether everybody with a certificate of these authorities gets in, whatever its principals are.
+    pub fn lets_in_any_principal(&self) -> bool {
+        self.any_principal && self.authorities > 0
+    }
+
+    pub(super) fn add_files(&mut self, files: &AuthorizedKeys, list: &KeyList, now: SystemTime) {
+        let nothing = list.entries().is_empty() && list.problems().is_empty();
+        match (nothing, files.files()) {
+            (true, [_, ..]) => self.problems.push(format!("no public key in {}", shown(files.files()))),
+            _ => self.add(list, now),
+        }
+    }
+
+    pub(super) fn add_list(&mut self, source: &str, list: Result<Arc<KeyList>, FetchError>, now: SystemTime) {
+        let problem = match list {
+            Ok(list) if list.entries().is_empty() && list.problems().is_empty() => {
+                format!("{source}: no public key there; its owner can add one in the settings of the site")
+            }
+            Ok(list) => return self.add(&list, now),
+            Err(error) => format!("{source}: {error}"),
+        };
+        self.problems.push(problem.clone());
+        self.fetch_problems.push(problem);
+    }
+
+    pub(super) fn add_authorities(&mut self, files: &AuthorizedKeys, list: &KeyList) {
+        if list.entries().is_empty() && list.problems().is_empty() && !files.files().is_empty() {
+            self.problems.push(format!("no public key in {}", shown(files.files())));
+        }
+        self.problems.extend(list.problems().iter().map(ToString::to_string));
+        for (place, entry) in list.entries() {
+            if is_bare(entry) {
+                self.authorities += 1;
+            } else {
+                self.problems.push(format!(
+                    "{place}: options have no meaning in front of a trusted authority; put the line with cert-authority \
+                     into an authorized_keys file"
+                ));
+            }
+        }
+    }
+
+    fn add(&mut self, list: &KeyList, now: SystemTime) {
+        self.problems.extend(list.problems().iter().map(ToString::to_string));
+        self.problems.extend(list.expired(now).map(|problem| problem.to_string()));
+        for entry in list.usable(now) {
+            if entry.is_user() {
+                self.keys += 1;
+            } else {
+                self.authorities += 1;
+            }
+        }
+    }
+}
+
+fn shown(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_anybody() {
+            return write!(
+                f,
+                "{} public keys and {} certificate authorities may log in",
+                self.keys, self.authorities
+            );
+        }
+        f.write_str("no key may log in: ")?;
+        if self.problems.is_empty() {
+            f.write_str("no file with public keys was named")?;
+        }
+        f.write_str(&self.problems.join("; "))?;
+        let file = self.first_file.as_deref().unwrap_or(Path::new(".authorized_keys")).display();
+        write!(
+            f,
+            "; put a public key in {file}, for example with: cat ~/.ssh/id_ed25519.pub >> {file}; or say who may log in \
+             with --github-user NAME, --gitlab-user NAME, --authorized-keys-url URL, --authorized-keys FILE or, for \
+             certificates, --trusted-user-ca FILE"
+        )
+    }
+}
