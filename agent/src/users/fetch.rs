@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::source::{InvalidSource, ListSource};
 use crate::authorized_keys::KeyList;
@@ -134,7 +135,7 @@ fn looks_like_a_page(body: &[u8]) -> bool {
 async fn body(source: &ListSource, proxy: &ProxyChoice, max_bytes: usize) -> Result<Bytes, FetchError> {
     let mut place = source.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let response = get(&place, proxy).await?;
+        let (response, _connection) = get(&place, proxy).await?;
         let status = response.status();
         match status {
             StatusCode::OK => return read(response, max_bytes).await,
@@ -155,8 +156,11 @@ async fn body(source: &ListSource, proxy: &ProxyChoice, max_bytes: usize) -> Res
     Err(FetchError::Redirects)
 }
 
-/// Asks, over a connection that is used once.
-async fn get(place: &ListSource, proxy: &ProxyChoice) -> Result<Response<Incoming>, FetchError> {
+/// Asks, over a connection that is used once and ends with what is returned beside the answer.
+async fn get(
+    place: &ListSource,
+    proxy: &ProxyChoice,
+) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), FetchError> {
     let server = WebServer { host: place.host(), port: place.port(), tls: place.has_tls() };
     let io = web::connect(&server, proxy).await.map_err(|error| FetchError::Connect(Arc::new(error)))?;
     let (mut sender, connection) =
@@ -167,9 +171,12 @@ async fn get(place: &ListSource, proxy: &ProxyChoice) -> Result<Response<Incomin
         .header(ACCEPT, "text/plain, */*;q=0.5")
         .body(Empty::<Bytes>::new())
         .map_err(|error| FetchError::Protocol(error.to_string()))?;
-    // Ends with the response's body, or when that is dropped; how it ends, the reader of the body sees.
-    tokio::spawn(connection);
-    sender.send_request(request).await.map_err(|error| protocol(&error))
+    // How it ends, whoever waits for the answer or reads the body sees.
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+        let _ = connection.await;
+    }));
+    let response = sender.send_request(request).await.map_err(|error| protocol(&error))?;
+    Ok((response, connection))
 }
 
 async fn read(response: Response<Incoming>, max_bytes: usize) -> Result<Bytes, FetchError> {

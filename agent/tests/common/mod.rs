@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) mod example;
 pub(crate) mod terminal;
+pub(crate) mod web;
 
 /// Far above what anything here takes; a test that hangs fails with a message instead.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
@@ -33,17 +34,18 @@ impl Files {
     pub(crate) async fn new() -> Self {
         let files = Self { dir: tempfile::tempdir().expect("a temporary directory") };
         for name in ["host", "id", "other"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
-                .arg(files.path(name))
-                .status()
-                .await
-                .expect("ssh-keygen is installed");
-            assert!(made.success(), "ssh-keygen: {made}");
+            files.make_key(name).await;
         }
         files.authorize(&files.public_key("id"));
         std::fs::create_dir(files.path("work")).expect("the directory can be made");
         files
+    }
+
+    /// Makes a pair of keys.
+    pub(crate) async fn make_key(&self, name: &str) {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(self.path(name));
+        success(&run(keygen, b"").await);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -99,9 +101,12 @@ impl TestServer {
     }
 
     pub(crate) async fn start_with(configure: impl FnOnce(&mut SshServerConfig)) -> Self {
+        Self::start_on(Files::new().await, configure).await
+    }
+
+    pub(crate) async fn start_on(files: Files, configure: impl FnOnce(&mut SshServerConfig)) -> Self {
         // As the agent does: whoever runs the tests may do so under `nohup`.
         converge_agent::signals::reset_signals().expect("handlers can be installed");
-        let files = Files::new().await;
         let host_key =
             russh::keys::load_secret_key(files.path("host"), None).expect("the host key can be read");
         let keys = AuthorizedKeys::new([files.path("authorized_keys")]);
