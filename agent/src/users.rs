@@ -23,7 +23,7 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, HashAlg, PublicKey};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::authorized_keys::{AuthorizedKeys, Entry, Found, KeyList, KeyOptions, Place, Problem};
+use crate::authorized_keys::{AuthorizedKeys, Entry, Found, KeyList, KeyOptions, Place};
 
 mod certificate;
 mod fetch;
@@ -93,7 +93,7 @@ pub struct Allowed {
 pub struct Refusal {
     /// For logs.
     pub problems: Vec<String>,
-    /// The key may be known after all, as part of a certificate.
+    /// There are authorities whose certificates would be looked at.
     pub trusts_authorities: bool,
 }
 
@@ -127,25 +127,42 @@ impl Users {
         (Self { sources: Arc::new(sources) }, report)
     }
 
-    /// Looks for a key that is not part of a certificate. May wait for a list to be fetched.
+    /// Whether a signature with this key is worth asking for, before anybody has proved to own it. The SSH library does
+    /// not say whether a key comes alone or in a certificate: where an authority is trusted, any key may be in one.
+    ///
+    /// # Errors
+    /// [`Refusal`] when nobody has it, nor could have a certificate for it.
+    pub async fn is_worth_a_signature(&self, key: &PublicKey, now: SystemTime) -> Result<(), Refusal> {
+        match self.find_known(key, now).await {
+            Ok(_) => Ok(()),
+            Err(refusal) if refusal.trusts_authorities => Ok(()),
+            Err(_) => self.find_key(key, now).await.map(|_| ()),
+        }
+    }
+
+    /// Looks for a key that is not part of a certificate. Waits for lists that are fetched because of it.
     ///
     /// # Errors
     /// [`Refusal`] when nobody has it.
     pub async fn find_key(&self, key: &PublicKey, now: SystemTime) -> Result<Allowed, Refusal> {
-        let files = read(&self.sources.files).await;
-        let Found { entries, mut problems } = files.find(key, now);
-        if let Some(allowed) = first(entries) {
-            return Ok(allowed);
+        match self.find_known(key, now).await {
+            Err(_) if self.sources.lists.fetch_again().await => self.find_known(key, now).await,
+            answer => answer,
         }
-        let lists = &self.sources.lists;
-        let mut listed = lists.find(|list| list.find(key, now));
-        if listed.entries.is_empty() && lists.fetch_again().await {
-            listed = lists.find(|list| list.find(key, now));
+    }
+
+    /// Looks at what is here.
+    async fn find_known(&self, key: &PublicKey, now: SystemTime) -> Result<Allowed, Refusal> {
+        let Sources { files, lists, authorities, .. } = &*self.sources;
+        let files = read(files).await;
+        let (in_files, in_lists) = (files.find(key, now), lists.find(|list| list.find(key, now)));
+        if let Some((place, entry)) = in_files.entries.into_iter().chain(in_lists.entries).next() {
+            return Ok(Allowed { options: entry.options, comment: entry.comment, source: place.to_string() });
         }
-        problems.extend(listed.problems);
-        first(listed.entries).ok_or_else(|| Refusal {
-            problems: texts(&problems),
-            trusts_authorities: !self.sources.authorities.files().is_empty()
+        let problems = in_files.problems.iter().chain(&in_lists.problems);
+        Err(Refusal {
+            problems: problems.map(ToString::to_string).collect(),
+            trusts_authorities: !authorities.files().is_empty()
                 || has_authorities(&files)
                 || lists.current().any(|list| has_authorities(&list)),
         })
@@ -171,7 +188,10 @@ impl Users {
             found.entries.extend(more.entries);
             found.problems.extend(more.problems);
         }
-        let mut refusal = Refusal { problems: texts(&found.problems), trusts_authorities: true };
+        let mut refusal = Refusal {
+            problems: found.problems.iter().map(ToString::to_string).collect(),
+            trusts_authorities: true,
+        };
         for (place, entry) in found.entries {
             let line = entry.options.principals.as_deref();
             let principals = match line.or(sources.principals.as_deref()) {
@@ -219,17 +239,8 @@ async fn read(files: &AuthorizedKeys) -> KeyList {
     tokio::task::spawn_blocking(move || files.load()).await.unwrap_or_default()
 }
 
-fn first(entries: Vec<(Place, Entry)>) -> Option<Allowed> {
-    let (place, entry) = entries.into_iter().next()?;
-    Some(Allowed { options: entry.options, comment: entry.comment, source: place.to_string() })
-}
-
 fn has_authorities(list: &KeyList) -> bool {
     list.entries().iter().any(|(_, entry)| !entry.is_user())
-}
-
-fn texts(problems: &[Problem]) -> Vec<String> {
-    problems.iter().map(ToString::to_string).collect()
 }
 
 /// Options have no meaning in a `TrustedUserCAKeys` file; a line that has some was meant for another one.

@@ -55,7 +55,7 @@ async fn fetched_anew(web: &Web) {
 async fn problem(source: ListSource, fetch: FetchSettings) -> String {
     let (_, report) = load(source, fetch).await;
     assert!(!report.is_anybody(), "{report}");
-    let [problem] = report.fetch_problems() else { panic!("{:?}", report.fetch_problems()) };
+    let [problem] = report.warnings() else { panic!("{:?}", report.warnings()) };
     assert!(report.to_string().contains(problem), "{report}");
     problem.clone()
 }

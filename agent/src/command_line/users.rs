@@ -57,9 +57,9 @@ impl UserArguments {
         if !report.is_anybody() {
             bail!("{report}");
         }
-        // Others may log in meanwhile, and the next try may go better.
-        for problem in report.fetch_problems() {
-            tracing::warn!(%problem, "a list of keys is not there; trying again");
+        // Others can log in meanwhile; lists are tried again, and files read again.
+        for problem in report.warnings() {
+            tracing::warn!(%problem, "some users cannot log in yet");
         }
         if report.lets_in_any_principal() {
             tracing::warn!(

@@ -48,10 +48,7 @@ impl Login {
         }
     }
 
-    /// Whether a signature with this key is worth making. Nobody has proved to own it yet.
-    ///
-    /// The protocol library does not say whether the key comes alone or in a certificate. Where an authority is trusted,
-    /// any key may be in one, so the answer is yes, and the signature is asked for in vain if it is not.
+    /// Whether a signature with this key is worth asking for. Nobody has proved to own it yet.
     pub(super) async fn offered(&mut self, login: &str, offer: PublicKeyOffer<'_>) -> bool {
         self.wait().await;
         if !is_accepted(offer.algorithm) {
@@ -59,15 +56,15 @@ impl Login {
             self.refused += 1;
             return false;
         }
-        let Some(answer) = self.ask(self.users.find_key(offer.public_key, SystemTime::now())).await else {
-            return false;
-        };
-        let Err(refusal) = answer else { return true };
-        if refusal.trusts_authorities {
-            return true;
+        let asking = self.users.is_worth_a_signature(offer.public_key, SystemTime::now());
+        match self.ask(asking).await {
+            Some(Ok(())) => true,
+            Some(Err(refusal)) => {
+                self.refuse(login, &fingerprint(offer.public_key), &refusal);
+                false
+            }
+            None => false,
         }
-        self.refuse(login, &fingerprint(offer.public_key), &refusal);
-        false
     }
 
     /// The answer that counts. Asked again: that to the offer may be from a moment ago.
@@ -110,7 +107,7 @@ impl Login {
     fn refuse(&mut self, login: &str, key: &str, refusal: &Refusal) {
         self.refused += 1;
         debug!(user = login, %key, "login refused: no such key");
-        // These name somebody whom a source knows: no stranger can fill the log with them.
+        // Only of keys that a source knows and does not let in; a stranger's key is not worth a line.
         for problem in &refusal.problems {
             warn!(user = login, %key, %problem, "login refused");
         }

@@ -12,6 +12,9 @@ use super::fetch::{FetchError, FetchSettings, fetch};
 use super::source::ListSource;
 use crate::authorized_keys::{Found, KeyList};
 
+/// Whatever the settings say, a server is not asked again without any pause.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
 /// All lists that are fetched. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FetchedLists {
@@ -65,6 +68,7 @@ impl FetchedLists {
         join_all(self.lists.iter().map(|list| async {
             loop {
                 let pause = if list.has_trouble() { self.settings.retry } else { self.settings.refresh };
+                let pause = pause.max(SHORTEST_PAUSE);
                 let due = list.tried().map_or_else(Instant::now, |tried| tried + pause);
                 tokio::time::sleep_until(due).await;
                 self.fetch_unless(list, pause).await;

@@ -15,14 +15,16 @@ pub struct Report {
     keys: usize,
     authorities: usize,
     problems: Vec<String>,
-    fetch_problems: Vec<String>,
+    warnings: Vec<String>,
     first_file: Option<PathBuf>,
     pub(super) any_principal: bool,
+    /// Nothing but files was named.
+    only_files: bool,
 }
 
 impl Report {
     pub(super) fn new(files: &[PathBuf]) -> Self {
-        Self { first_file: files.first().cloned(), ..Self::default() }
+        Self { first_file: files.first().cloned(), only_files: true, ..Self::default() }
     }
 
     /// Public keys that may log in.
@@ -45,10 +47,10 @@ impl Report {
         &self.problems
     }
 
-    /// Those of the problems that somebody should look at even if other keys can be used: lists that were asked for and
-    /// are not there.
-    pub fn fetch_problems(&self) -> &[String] {
-        &self.fetch_problems
+    /// Those of the problems that somebody should look at even if other keys can be used: lists and authorities that were
+    /// asked for and are not there.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Whether everybody with a certificate of these authorities gets in, whatever its principals are.
@@ -65,6 +67,7 @@ impl Report {
     }
 
     pub(super) fn add_list(&mut self, source: &str, list: Result<Arc<KeyList>, FetchError>, now: SystemTime) {
+        self.only_files = false;
         let problem = match list {
             Ok(list) if list.entries().is_empty() && list.problems().is_empty() => {
                 format!("{source}: no public key there; its owner can add one in the settings of the site")
@@ -73,24 +76,27 @@ impl Report {
             Err(error) => format!("{source}: {error}"),
         };
         self.problems.push(problem.clone());
-        self.fetch_problems.push(problem);
+        self.warnings.push(problem);
     }
 
     pub(super) fn add_authorities(&mut self, files: &AuthorizedKeys, list: &KeyList) {
-        if list.entries().is_empty() && list.problems().is_empty() && !files.files().is_empty() {
-            self.problems.push(format!("no public key in {}", shown(files.files())));
+        self.only_files &= files.files().is_empty();
+        let mut problems: Vec<_> = list.problems().iter().map(ToString::to_string).collect();
+        if list.entries().is_empty() && problems.is_empty() && !files.files().is_empty() {
+            problems.push(format!("no public key in {}", shown(files.files())));
         }
-        self.problems.extend(list.problems().iter().map(ToString::to_string));
         for (place, entry) in list.entries() {
             if is_bare(entry) {
                 self.authorities += 1;
             } else {
-                self.problems.push(format!(
+                problems.push(format!(
                     "{place}: options have no meaning in front of a trusted authority; put the line with cert-authority \
                      into an authorized_keys file"
                 ));
             }
         }
+        self.problems.extend_from_slice(&problems);
+        self.warnings.append(&mut problems);
     }
 
     fn add(&mut self, list: &KeyList, now: SystemTime) {
@@ -125,6 +131,9 @@ impl fmt::Display for Report {
         }
         f.write_str(&self.problems.join("; "))?;
         let file = self.first_file.as_deref().unwrap_or(Path::new(".authorized_keys")).display();
+        if !self.only_files {
+            return write!(f, "; or put a public key in {file}");
+        }
         write!(
             f,
             "; put a public key in {file}, for example with: cat ~/.ssh/id_ed25519.pub >> {file}; or say who may log in \

@@ -49,8 +49,16 @@ pub enum WebServerError {
         /// What to do about it.
         advice: &'static str,
     },
-    /// Its certificate is not trusted, or its TLS fails otherwise.
-    #[error("no TLS with {host} that can be trusted: {detail}")]
+    /// Its certificate is not trusted.
+    #[error("the certificate of {host} is not trusted: {detail}")]
+    NotTrusted {
+        /// The name.
+        host: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Its TLS fails otherwise.
+    #[error("no TLS with {host}: {detail}")]
     Tls {
         /// The name.
         host: String,
@@ -68,7 +76,8 @@ impl WebServerError {
                 "check that the network lets it through, or name a proxy with --proxy if this network has one"
             }
             Self::Proxy { advice, .. } => advice,
-            Self::Tls { .. } => {
+            Self::Tls { .. } => "check the URL, and whether a proxy in between opens TLS",
+            Self::NotTrusted { .. } => {
                 "if its issuer is not the site's, somebody is in between, such as a proxy that opens TLS; a company's \
                  own root must be among those of the system (or in SSL_CERT_FILE)"
             }
@@ -119,7 +128,10 @@ pub async fn connect(server: &WebServer, proxy: &ProxyChoice) -> Result<BoxedIo,
     let config = trust.foreign_client_config().map_err(|error| failed(error.to_string()))?;
     match tokio::time::timeout(CARRIER_TIMEOUT, tls(io, host, config)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
-        Ok(Err(error)) => Err(failed(trust.failure().map_or(error, |failure| failure.why()))),
+        Ok(Err(error)) => Err(match trust.failure() {
+            Some(failure) => WebServerError::NotTrusted { host: host.clone(), detail: failure.why() },
+            None => failed(error),
+        }),
         Err(_) => Err(unreachable("no answer".to_owned())),
     }
 }
