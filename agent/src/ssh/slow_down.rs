@@ -134,9 +134,9 @@ mod tests {
         for _ in 0..=FREE_FAILURES {
             failures.count_one_more();
         }
-        tokio::time::advance(WINDOW - Duration::from_millis(1)).await;
+        tokio::time::advance(WINDOW / 2).await;
         assert_eq!(failures.delay(), DELAY_PER_FAILURE);
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tokio::time::advance(WINDOW / 2).await;
         assert_eq!(failures.delay(), Duration::ZERO);
         assert_eq!((0..FREE_FAILURES).filter(|_| failures.count_one_more()).count(), 1);
     }
