@@ -9,6 +9,9 @@ use russh::keys::ssh_key::public::KeyData;
 use super::entry::{self, Entry, EntryError};
 use super::{Problem, ProblemKind};
 
+/// So many bad lines of a source are remembered. A file of a million blanks and letters is not to become a million texts.
+const MAX_PROBLEMS: usize = 1000;
+
 /// Where a line is. Prints as `source:line`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -46,7 +49,10 @@ impl KeyList {
             let place = Place { source: source.to_owned(), line: Some(line) };
             match parsed {
                 Ok(entry) => list.entries.push((place, entry)),
-                Err(error) => list.problems.push(Problem { place, kind: ProblemKind::Entry(error) }),
+                Err(error) if list.problems.len() < MAX_PROBLEMS => {
+                    list.problems.push(Problem { place, kind: ProblemKind::Entry(error) });
+                }
+                Err(_) => {}
             }
         }
         list

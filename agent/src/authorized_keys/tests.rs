@@ -160,6 +160,14 @@ fn problems_name_file_and_line() {
 }
 
 #[test]
+fn endless_bad_lines_are_not_all_remembered_and_hide_no_key() {
+    let list = KeyList::parse("keys", format!("{}{KEY}", "x\n".repeat(5000)).as_bytes());
+    assert_eq!(list.problems().len(), 1000);
+    let found = list.find(&key(KEY), NOW).entries;
+    assert_eq!(found[0].0.to_string(), "keys:5001");
+}
+
+#[test]
 fn limits_hold_on_both_sides() {
     let pad = |total: usize| format!("{KEY} {}", "x".repeat(total - KEY.len() - 1));
     assert!(found(&pad(MAX_LINE_BYTES)).is_some());

@@ -161,8 +161,10 @@ impl FetchedList {
                     debug!(%list, %error, "the list of keys cannot be fetched");
                 } else if error.is_gone() {
                     warn!(%list, %error, "the list of keys is gone, and none of its keys may log in");
+                } else if state.list.is_none() {
+                    warn!(%list, %error, "the list of keys cannot be fetched");
                 } else {
-                    warn!(%list, %error, keep = ?keep, "the list of keys cannot be fetched again; the last one is used");
+                    warn!(%list, %error, "the list of keys cannot be fetched again; the last one is used for a while");
                 }
                 if error.is_gone() {
                     state.list = None;

@@ -9,6 +9,9 @@ use super::fetch::FetchError;
 use super::is_bare;
 use crate::authorized_keys::{AuthorizedKeys, KeyList};
 
+/// So many problems are told at once.
+const MAX_SHOWN: usize = 8;
+
 /// What all sources gave at one time. Its `Display` says who may log in; when that is nobody, why, and what to do.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -121,7 +124,7 @@ impl fmt::Display for Report {
         if self.is_anybody() {
             return write!(
                 f,
-                "{} public keys and {} certificate authorities may log in",
+                "who may log in: public keys: {}, certificate authorities: {}",
                 self.keys, self.authorities
             );
         }
@@ -129,7 +132,11 @@ impl fmt::Display for Report {
         if self.problems.is_empty() {
             f.write_str("no file with public keys was named")?;
         }
-        f.write_str(&self.problems.join("; "))?;
+        let (shown, rest) = self.problems.split_at(self.problems.len().min(MAX_SHOWN));
+        f.write_str(&shown.join("; "))?;
+        if !rest.is_empty() {
+            write!(f, "; and {} more, which CONVERGE_LOG=debug shows", rest.len())?;
+        }
         let file = self.first_file.as_deref().unwrap_or(Path::new(".authorized_keys")).display();
         if !self.only_files {
             return write!(f, "; or put a public key in {file}");
@@ -140,5 +147,41 @@ impl fmt::Display for Report {
              with --github-user NAME, --gitlab-user NAME, --authorized-keys-url URL, --authorized-keys FILE or, for \
              certificates, --trusted-user-ca FILE"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_problems_some_are_told() {
+        let files = AuthorizedKeys::new(["/nowhere/keys"]);
+        let mut report = Report::new(files.files());
+        report.add_files(
+            &files,
+            &KeyList::parse("/nowhere/keys", "x\n".repeat(20).as_bytes()),
+            SystemTime::now(),
+        );
+        let text = report.to_string();
+        assert!(text.contains("keys:8: no public key") && !text.contains("keys:9:"), "{text}");
+        assert!(
+            text.contains("; and 12 more, which CONVERGE_LOG=debug shows; put a public key in /nowhere/keys"),
+            "{text}"
+        );
+        assert_eq!(report.problems().len(), 20);
+    }
+
+    #[test]
+    fn who_may_log_in_is_counted() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        let text =
+            format!("{key}\nexpiry-time=\"20200101Z\" {key}\ncert-authority {key}\nfrom=\"*\" {key}\n");
+        let files = AuthorizedKeys::new(["keys"]);
+        let mut report = Report::new(files.files());
+        report.add_files(&files, &KeyList::parse("keys", text.as_bytes()), SystemTime::now());
+        assert_eq!((report.keys(), report.authorities(), report.problems().len()), (1, 1, 2));
+        assert!(report.is_anybody() && report.warnings().is_empty());
+        assert_eq!(report.to_string(), "who may log in: public keys: 1, certificate authorities: 1");
     }
 }
