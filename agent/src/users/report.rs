@@ -17,6 +17,8 @@ const MAX_SHOWN: usize = 8;
 pub struct Report {
     keys: usize,
     authorities: usize,
+    /// Those without principals of their own.
+    open_authorities: usize,
     problems: Vec<String>,
     warnings: Vec<String>,
     first_file: Option<PathBuf>,
@@ -56,9 +58,9 @@ impl Report {
         &self.warnings
     }
 
-    /// Whether everybody with a certificate of these authorities gets in, whatever its principals are.
+    /// Whether there are authorities all of whose certificates get in, whatever principals those name.
     pub fn lets_in_any_principal(&self) -> bool {
-        self.any_principal && self.authorities > 0
+        self.any_principal && self.open_authorities > 0
     }
 
     pub(super) fn add_files(&mut self, files: &AuthorizedKeys, list: &KeyList, now: SystemTime) {
@@ -91,6 +93,7 @@ impl Report {
         for (place, entry) in list.entries() {
             if is_bare(entry) {
                 self.authorities += 1;
+                self.open_authorities += 1;
             } else {
                 problems.push(format!(
                     "{place}: options have no meaning in front of a trusted authority; put the line with cert-authority \
@@ -110,6 +113,7 @@ impl Report {
                 self.keys += 1;
             } else {
                 self.authorities += 1;
+                self.open_authorities += usize::from(entry.options.principals.is_none());
             }
         }
     }
@@ -182,6 +186,13 @@ mod tests {
         report.add_files(&files, &KeyList::parse("keys", text.as_bytes()), SystemTime::now());
         assert_eq!((report.keys(), report.authorities(), report.problems().len()), (1, 1, 2));
         assert!(report.is_anybody() && report.warnings().is_empty());
+        report.any_principal = true;
+        assert!(report.lets_in_any_principal());
+        let mut with_principals = Report::new(files.files());
+        with_principals.any_principal = true;
+        let text = format!("cert-authority,principals=\"kim\" {key}");
+        with_principals.add_files(&files, &KeyList::parse("keys", text.as_bytes()), SystemTime::now());
+        assert!(with_principals.authorities() == 1 && !with_principals.lets_in_any_principal());
         assert_eq!(report.to_string(), "who may log in: public keys: 1, certificate authorities: 1");
     }
 }
