@@ -1,7 +1,6 @@
 //! What an agent runs with.
 
-use crate::{authorized_keys::AuthorizedKeys, ci::CiJob, events::Events, login_text::LoginText};
-use crate::{events::Events, login_text::LoginText, users::Users};
+use crate::{ci::CiJob, events::Events, login_text::LoginText, users::Users};
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
 use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;
