@@ -3,7 +3,12 @@
 // Doc comments of the arguments are the text of `--help`, where backticks would be printed.
 #![allow(clippy::doc_markdown)]
 
-use crate::{AgentDir, Config, events::Events, login_text::LoginText};
+use crate::{
+    AgentDir, Config,
+    events::Events,
+    login_text::LoginText,
+    step::{OpenOn, Step, StepEnd},
+};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use converge_proto::version::ProtocolVersion;
@@ -49,6 +54,8 @@ pub struct CommandLine {
 /// What else can be done than opening a session at once.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a step of the job, and open a session when it fails
+    Run(Box<RunArguments>),
     /// Something for an agent that runs.
     #[command(flatten)]
     Inside(InsideCommand),
@@ -68,6 +75,34 @@ impl CommandLine {
 
 /// The one word for running the step again.
 pub const RERUN: &str = "rerun";
+
+/// A step of a job, and what comes after it.
+#[derive(Args, Debug)]
+pub struct RunArguments {
+    /// When to open a session
+    #[arg(
+        long,
+        env = "CONVERGE_ON",
+        value_name = "END",
+        default_value = "failure",
+        hide_possible_values = true,
+        help = "When to open a session: on failure, success, always or never"
+    )]
+    pub on: OpenOn,
+    /// The agent that opens it.
+    #[command(flatten)]
+    pub agent: AgentArguments,
+    /// The step's program and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+impl RunArguments {
+    /// What is to be run.
+    pub fn step(&self) -> Step {
+        Step::new(self.command.clone())
+    }
+}
 
 /// Everything an agent can be told.
 #[derive(Args, Debug)]
@@ -93,52 +128,58 @@ pub struct AgentArguments {
 }
 
 impl AgentArguments {
-    /// The configuration of an agent that runs in `directory`.
+    /// The configuration of an agent that runs in `directory`, after `step` if there was one.
     ///
     /// # Errors
     /// When something that was given cannot be used, or nobody could log in; the text is for the person who started it.
-    pub fn config(&self, directory: &AgentDir) -> anyhow::Result<Config> {
+    pub async fn config(
+        &self,
+        directory: &AgentDir,
+        step: Option<&StepEnd>,
+        events: Events,
+    ) -> anyhow::Result<Config> {
         let working_dir = std::env::current_dir().context("cannot find out the working directory")?;
         let (relay, proxy) = (self.relay.url()?, self.relay.proxy()?);
         // The last of what can be wrong, because it may go over the network.
         let host_key = directory.host_key(rand::random()).map_err(whole)?;
-        let users = self.users.users(directory, &working_dir, proxy.clone())?;
+        let users = self.users.users(directory, &working_dir, proxy.clone()).await?;
+        let job = self.job.job();
         Ok(Config {
             relay,
             insecure: self.relay.insecure,
             proxy,
             id: self.relay.id.clone(),
-            job: self.job.job(),
             agent_dir: directory.path().to_owned(),
             host_key,
             users,
             shells: self.access.shells.clone(),
             limits: self.clocks.limits(),
-            environment: environment(directory),
-            login_text: LoginText { job: format!("a job on {}", host_name()), job_url: None, step: None },
-            events: Events::unread(),
+            environment: in_front_of_path(
+                directory.tools(),
+                self.job.scrub_patterns().scrub(std::env::vars_os().collect()),
+            ),
+            login_text: LoginText::new(&job, step),
+            job,
+            events,
             working_dir,
         })
     }
 }
 
-/// What sessions inherit: this process's own environment, with the agent's programs in front of all others.
-fn environment(directory: &AgentDir) -> Vec<(OsString, OsString)> {
-    let mut variables: Vec<_> = std::env::vars_os().collect();
+/// An environment in which the programs of this directory are found before all others.
+fn in_front_of_path(
+    directory: PathBuf,
+    mut variables: Vec<(OsString, OsString)>,
+) -> Vec<(OsString, OsString)> {
     let path = variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
     let path = path.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    let places = std::iter::once(directory.tools()).chain(std::env::split_paths(&path));
+    let places = std::iter::once(directory).chain(std::env::split_paths(&path));
     // Fails for a directory with a colon in its name, which could not be found by anybody.
     if let Ok(path) = std::env::join_paths(places) {
         variables.retain(|(name, _)| name != "PATH");
         variables.push(("PATH".into(), path));
     }
     variables
-}
-
-/// What this machine calls itself.
-pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn long_version() -> &'static str {

@@ -1,7 +1,11 @@
 //! What a person reads when a shell opens: where they are, why, until when, and what they can do about it.
 
-use crate::life::{Present, Short, Snapshot};
-use converge_proto::expiry::Clock;
+use crate::{
+    ci::CiJob,
+    life::{Present, Short, Snapshot},
+    step::StepEnd,
+};
+use converge_proto::{expiry::Clock, rendezvous::messages::Name};
 use std::fmt::Write;
 use tokio::time::Instant;
 
@@ -17,6 +21,28 @@ pub struct LoginText {
 }
 
 impl LoginText {
+    /// For a job, after a step if there was one.
+    pub fn new(job: &CiJob, step: Option<&StepEnd>) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let title = job.title().map_or_else(|| "a job".to_owned(), |title| title.to_string());
+        let system = job.system.name().map(|system| format!(" ({system})")).unwrap_or_default();
+        let step = step.map(|end| {
+            let how = match (end.is_success(), end.signal) {
+                (true, _) => "succeeded".to_owned(),
+                (false, Some(signal)) => format!("was ended by signal {signal}"),
+                (false, None) => format!("failed with status {}", end.exit_code),
+            };
+            let place = end.command.working_dir().to_string_lossy();
+            let place = Name::new(place);
+            format!("{} {how} after {}, in {place}", end.command, Short(end.duration))
+        });
+        Self {
+            job: format!("{title}{system} on {}", Name::new(host)),
+            job_url: job.url.as_ref().map(ToString::to_string),
+            step,
+        }
+    }
+
     /// The lines for this session.
     pub(crate) fn for_session(&self, session: &str, now: &Snapshot) -> String {
         let mut text = String::new();

@@ -23,19 +23,15 @@ fn main() -> ExitCode {
 fn run(command_line: CommandLine) -> anyhow::Result<u8> {
     match command_line.command {
         Some(Command::Inside(command)) => command.run(),
-        None => {
-            converge_certs::install_provider();
-            let filter = EnvFilter::try_from_env("CONVERGE_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
-            let ansi = std::io::stderr().is_terminal();
-            tracing_subscriber::fmt()
-                .with_env_filter(filter)
-                .with_writer(std::io::stderr)
-                .with_ansi(ansi)
-                .init();
-            tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()?
-                .block_on(program::serve(&command_line.agent))
-        }
+        Some(Command::Run(arguments)) => on_runtime(program::run(&arguments)),
+        None => on_runtime(program::serve(&command_line.agent)),
     }
+}
+
+fn on_runtime(agent: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    converge_certs::install_provider();
+    let filter = EnvFilter::try_from_env("CONVERGE_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(agent)
 }

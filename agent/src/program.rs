@@ -2,18 +2,43 @@
 
 use crate::{
     Agent, AgentDir,
-    command_line::{AgentArguments, whole},
+    announce::Announcement,
+    ci::CiJob,
+    command_line::{AgentArguments, RunArguments, whole},
     control::{Control, ControlServer},
+    dispatch::dispatch,
+    events::{Event, Events},
     life::EndReason,
     signals,
+    step::StepEnd,
 };
 use anyhow::Context;
 use std::io::Write;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::AbortOnDropHandle;
 
 /// What is 128 + the number of a signal, as shells report an end by it.
 const STATUS_OF_SIGNALS: i32 = 128;
+
+/// Runs a step, and opens a session when its end asks for one. Returns the exit status.
+///
+/// # Errors
+/// When the step cannot be run at all. An agent that cannot start is told on stderr, and the status is the step's.
+pub async fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
+    signals::reset_signals().context("cannot reset signals")?;
+    let end = arguments.step().run().await.context("cannot run the step")?;
+    if !arguments.on.opens(&end) {
+        return Ok(end.exit_code);
+    }
+    match open(&arguments.agent, Some(&end)).await {
+        Ok(status) => Ok(status),
+        Err(error) => {
+            print(std::io::stderr(), &format!("converge-agent: no session is opened: {error:#}\n"));
+            Ok(end.exit_code)
+        }
+    }
+}
 
 /// Opens a session, and returns the exit status when it has ended.
 ///
@@ -21,6 +46,10 @@ const STATUS_OF_SIGNALS: i32 = 128;
 /// When the agent cannot start, or its first connection to the relay fails in a way that trying again would not mend.
 pub async fn serve(arguments: &AgentArguments) -> anyhow::Result<u8> {
     signals::reset_signals().context("cannot reset signals")?;
+    open(arguments, None).await
+}
+
+async fn open(arguments: &AgentArguments, step: Option<&StepEnd>) -> anyhow::Result<u8> {
     let mut stop_signals = StopSignals::new()?;
     if arguments.relay.insecure {
         tracing::warn!("--insecure: the relay's certificate is not verified");
@@ -30,17 +59,23 @@ pub async fn serve(arguments: &AgentArguments) -> anyhow::Result<u8> {
     if arguments.clocks.hold {
         directory.hold().map_err(whole)?;
     }
-    let agent = Agent::new(arguments.config(&directory)?)?;
+    let (events, dispatching) = dispatch_events(arguments).await?;
+    if let Some(end) = step {
+        events.emit(end.into());
+    }
+    let config = arguments.config(&directory, step, events.clone()).await?;
+    let job = config.job.clone();
+    let agent = Agent::new(config)?;
     let life = agent.life();
     let control = ControlServer::bind(directory.path()).context("cannot make the control socket")?;
     let control = control.run(Control {
         life: life.clone(),
         announcements: agent.announcements(),
         login_text: agent.login_text(),
-        step: None,
+        step: step.map(|end| end.command.clone()),
     });
     let _controlling = AbortOnDropHandle::new(tokio::spawn(control));
-    let printing = tokio::spawn(print_announcements(agent.announcements()));
+    let printing = tokio::spawn(print_announcements(agent.announcements(), job));
     let diagnosing = tokio::spawn(print_diagnoses(agent.diagnoses()));
 
     let mut running = tokio::spawn(agent.run());
@@ -54,7 +89,18 @@ pub async fn serve(arguments: &AgentArguments) -> anyhow::Result<u8> {
     let reason = reason.context("the agent failed")??;
     printing.await.context("the agent failed")?;
     diagnosing.await.context("the agent failed")?;
-    Ok(exit_status(reason, arguments.clocks.timeout_status, 0))
+    let status = exit_status(reason, arguments.clocks.timeout_status, step.map_or(0, |end| end.exit_code));
+    events.emit(Event::AgentFinished { reason: reason.to_string(), status });
+    dispatching.await.context("the agent failed")?;
+    Ok(status)
+}
+
+/// Makes events, and takes them to the event log and the hooks.
+async fn dispatch_events(arguments: &AgentArguments) -> anyhow::Result<(Events, JoinHandle<()>)> {
+    let log = arguments.job.open_event_log().await?;
+    let working_dir = std::env::current_dir().context("cannot find out the working directory")?;
+    let (events, received) = Events::channel();
+    Ok((events, tokio::spawn(dispatch(received, log, arguments.job.hooks(working_dir)))))
 }
 
 /// `otherwise`: what it is when nobody says anything.
@@ -92,19 +138,17 @@ impl StopSignals {
     }
 }
 
-async fn print_announcements(
-    mut announcements: tokio::sync::watch::Receiver<Option<crate::announce::Announcement>>,
-) {
+async fn print_announcements(mut announcements: watch::Receiver<Option<Announcement>>, job: CiJob) {
     while announcements.changed().await.is_ok() {
         if let Some(announcement) = announcements.borrow_and_update().as_ref() {
+            // A reader that has gone away does not matter.
+            let _ = job.announce(announcement, &mut std::io::stdout());
             print(std::io::stdout(), &announcement.to_string());
         }
     }
 }
 
-async fn print_diagnoses(
-    mut diagnoses: tokio::sync::watch::Receiver<Option<converge_transport::probe::Report>>,
-) {
+async fn print_diagnoses(mut diagnoses: watch::Receiver<Option<converge_transport::probe::Report>>) {
     while diagnoses.changed().await.is_ok() {
         if let Some(report) = diagnoses.borrow_and_update().as_ref() {
             let heading =

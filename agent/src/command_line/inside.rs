@@ -2,11 +2,9 @@
 
 use super::clocks::duration;
 use crate::{
-    control::{
-        self, Answer, Request,
-        messages::{Status, StepCommand},
-    },
+    control::{self, Answer, Request, Status},
     life::Short,
+    step::StepCommand,
 };
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -103,9 +101,10 @@ impl InsideCommand {
 
 /// Becomes the step's command.
 fn rerun(step: &StepCommand) -> anyhow::Result<u8> {
-    let Some((program, arguments)) = step.argv.split_first() else { bail!("the step has no command") };
-    let error = Command::new(program).args(arguments).current_dir(&step.directory).exec();
-    Err(error).with_context(|| format!("cannot run {} in {}", program.display(), step.directory.display()))
+    let Some((program, arguments)) = step.argv().split_first() else { bail!("the step has no command") };
+    let error = Command::new(program).args(arguments).current_dir(step.working_dir()).exec();
+    Err(error)
+        .with_context(|| format!("cannot run {} in {}", program.display(), step.working_dir().display()))
 }
 
 fn describe(status: &Status) -> String {

@@ -8,7 +8,6 @@ use anyhow::{Context, bail};
 use clap::Args;
 use converge_transport::ProxyChoice;
 use std::path::{Path, PathBuf};
-use tokio::runtime::Handle;
 
 /// Who may log in.
 #[derive(Args, Debug)]
@@ -42,15 +41,15 @@ pub struct UserArguments {
 impl UserArguments {
     /// Everybody who may log in, or the reason why nobody could.
     ///
-    /// Lists are fetched before it returns, which stops this thread, but no other, for ten seconds at most.
-    pub(super) fn users(
+    /// Lists are fetched before it returns, which takes ten seconds at most.
+    pub(super) async fn users(
         &self,
         directory: &AgentDir,
         working_dir: &Path,
         proxy: ProxyChoice,
     ) -> anyhow::Result<Users> {
         let config = self.sources(directory, working_dir, proxy)?;
-        let (users, report) = tokio::task::block_in_place(|| Handle::current().block_on(Users::load(config)));
+        let (users, report) = Users::load(config).await;
         for problem in report.problems() {
             tracing::debug!(%problem, "users");
         }

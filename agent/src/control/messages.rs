@@ -1,7 +1,7 @@
 //! What is said over the control socket.
 
+use crate::step::StepCommand;
 use serde::{Deserialize, Serialize};
-use std::{ffi::OsString, path::PathBuf};
 
 /// A request and where it comes from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,13 +104,4 @@ pub struct StatusEnd {
     pub clock: String,
     /// How long until then.
     pub seconds: u64,
-}
-
-/// A command that can be run again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepCommand {
-    /// Program and arguments; never empty.
-    pub argv: Vec<OsString>,
-    /// Where it ran.
-    pub directory: PathBuf,
 }

@@ -2,13 +2,14 @@
 
 use super::{
     Answer, Envelope, MAX_LINE_BYTES, Request,
-    messages::{Status, StatusEnd, StatusUser, StepCommand},
+    messages::{Status, StatusEnd, StatusUser},
     socket_path,
 };
 use crate::{
     announce::Announcement,
     life::{EndReason, Life, Snapshot},
     login_text::LoginText,
+    step::StepCommand,
 };
 use converge_proto::expiry::Clock;
 use std::{
