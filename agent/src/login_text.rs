@@ -26,16 +26,7 @@ impl LoginText {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let title = job.title().map_or_else(|| "a job".to_owned(), |title| title.to_string());
         let system = job.system.name().map(|system| format!(" ({system})")).unwrap_or_default();
-        let step = step.map(|end| {
-            let how = match (end.is_success(), end.signal) {
-                (true, _) => "succeeded".to_owned(),
-                (false, Some(signal)) => format!("was ended by signal {signal}"),
-                (false, None) => format!("failed with status {}", end.exit_code),
-            };
-            let place = end.command.working_dir().to_string_lossy();
-            let place = Name::new(place);
-            format!("{} {how} after {}, in {place}", end.command, Short(end.duration))
-        });
+        let step = step.map(describe);
         Self {
             job: format!("{title}{system} on {}", Name::new(host)),
             job_url: job.url.as_ref().map(ToString::to_string),
@@ -88,6 +79,17 @@ impl LoginText {
         };
         writeln!(text, "More time: converge-agent extend 1h; {step}end with status N: converge-agent fail N.")
     }
+}
+
+/// A step and how it ended, in one line.
+pub(crate) fn describe(end: &StepEnd) -> String {
+    let how = match (end.is_success(), end.signal) {
+        (true, _) => "succeeded".to_owned(),
+        (false, Some(signal)) => format!("was ended by signal {signal}"),
+        (false, None) => format!("failed with status {}", end.exit_code),
+    };
+    let place = Name::new(end.command.working_dir().to_string_lossy());
+    format!("{} {how} after {}, in {place}", end.command, Short(end.duration))
 }
 
 fn name(present: &Present) -> String {

@@ -9,6 +9,7 @@ use crate::{
     dispatch::dispatch,
     events::{Event, Events},
     life::EndReason,
+    login_text::describe,
     signals,
     step::StepEnd,
 };
@@ -31,6 +32,7 @@ pub async fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
     if !arguments.on.opens(&end) {
         return Ok(end.exit_code);
     }
+    print(std::io::stderr(), &format!("converge-agent: {}; opening a session\n", describe(&end)));
     match open(&arguments.agent, Some(&end)).await {
         Ok(status) => Ok(status),
         Err(error) => {

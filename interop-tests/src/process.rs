@@ -190,6 +190,23 @@ pub fn send_signal(process: u32, signal: rustix::process::Signal) -> Result<()> 
     Ok(rustix::process::kill_process(pid, signal)?)
 }
 
+/// The processes that have this in their environment, such as `NAME=value`.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn processes_with(assignment: &str) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has just ended, or that is somebody else's.
+        let Ok(environment) = fs::read(format!("/proc/{process}/environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|variable| variable == assignment.as_bytes()) {
+            found.push(process);
+        }
+    }
+    Ok(found)
+}
+
 /// Whether a process runs. One that has ended and was not reaped by its parent does not.
 pub fn is_running(process: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/stat"));

@@ -39,7 +39,9 @@ mod stories {
     mod sftp;
     mod shell;
     mod sshfs;
+    mod step;
     mod stolen_session;
+    mod tidy;
     mod trust;
     mod two_agents;
 }

@@ -1,6 +1,9 @@
 //! What ends an agent by itself, and what users hear of it.
 
-use super::shell::{job_with_prompt, shell};
+use super::{
+    shell::{job_with_prompt, shell},
+    tidy::Tidy,
+};
 use anyhow::{Context, Result};
 use converge_interop_tests::{
     Agent, Process, Setup,
@@ -28,8 +31,8 @@ on_both_carriers! {
 }
 
 /// An agent that nobody holds, with these arguments.
-fn start(setup: &Setup, command: &mut Command, arguments: &[&str]) -> Result<Agent> {
-    Agent::start_as("clocked", command.env_remove("CONVERGE_HOLD").args(arguments), setup.path())
+fn start(setup: &Setup, command: &mut Command, arguments: &[&str]) -> Result<Tidy> {
+    Tidy::start(setup, command.env_remove("CONVERGE_HOLD").args(arguments))
 }
 
 fn nobody_comes(setup: &mut Setup) -> Result<()> {
@@ -37,7 +40,7 @@ fn nobody_comes(setup: &mut Setup) -> Result<()> {
     for (arguments, status) in [(&[][..], 0), (&["--timeout-status", "75"], 75)] {
         let mut command = setup.agent_command(&job)?;
         let mut agent = start(setup, command.args(["--first-timeout", "1s"]), arguments)?;
-        assert_eq!(agent.process.wait()?.code(), Some(status));
+        agent.ends_with(status)?;
         assert!(agent.process.log().contains("nobody logged in for 1s"), "{}", agent.process.log());
     }
     Ok(())
@@ -53,7 +56,7 @@ fn forgotten_program_does_not_hold_the_job(setup: &mut Setup) -> Result<()> {
     assert_eq!(status.code(), Some(255));
     assert!(text.contains("this job ends in 1s: nobody does anything"), "{text}");
     assert!(text.contains("the agent ends: nobody did anything for 3s"), "{text}");
-    assert_eq!(agent.process.wait()?.code(), Some(0));
+    agent.ends_with(0)?;
     Ok(())
 }
 
@@ -75,7 +78,7 @@ fn key_after_a_warning_keeps_the_job(setup: &mut Setup) -> Result<()> {
     terminal.expect("begun-and-not-ended\r\n")?;
     terminal.type_text("exit 5\r")?;
     assert_eq!(terminal.finish()?.1.code(), Some(5));
-    assert_eq!(agent.process.wait()?.code(), Some(0));
+    agent.ends_with(0)?;
     Ok(())
 }
 
@@ -93,7 +96,7 @@ fn hold_file_with_a_time_in_the_future_stretches_it(setup: &mut Setup) -> Result
     )?;
     // Somebody comes and goes; it is held.
     run(setup.openssh_to("ssh", &agent.address)?.arg("true"), b"")?.success()?;
-    assert_eq!(agent.process.wait()?.code(), Some(0));
+    agent.ends_with(0)?;
     assert!(begun.elapsed() >= Duration::from_secs(6), "{:?}", begun.elapsed());
     assert!(agent.process.log().contains("nobody did anything for 2s"), "{}", agent.process.log());
     Ok(())
@@ -108,7 +111,7 @@ fn last_user_out_ends_the_job(setup: &mut Setup) -> Result<()> {
     first.expect(" left; 1 here now")?;
     first.type_text("exit\r")?;
     assert_eq!(first.finish()?.1.code(), Some(0));
-    assert_eq!(agent.process.wait()?.code(), Some(0));
+    agent.ends_with(0)?;
     assert!(agent.process.log().contains("the last user has left"), "{}", agent.process.log());
     Ok(())
 }
@@ -126,7 +129,7 @@ fn cancelled_job_tells_its_users(setup: &mut Setup) -> Result<()> {
     let (text, status) = terminal.finish()?;
     assert!(text.contains("the agent ends: the job was cancelled"), "{text}");
     assert_eq!(status.code(), Some(255));
-    assert_eq!(agent.process.wait()?.code(), Some(143));
+    agent.ends_with(143)?;
     eventually("the end of what ran", || (!is_running(child)).then_some(()))
 }
 
@@ -192,7 +195,7 @@ fn job_is_asked_and_told_from_inside(setup: &mut Setup) -> Result<()> {
         assert!(wrong.stderr.contains("write 90s, 10m or 1h30m"), "{}", wrong.stderr);
         assert!(wrong.stderr.contains("no command was run"), "{}", wrong.stderr);
         inside(&agent, &format!("converge-agent {line}"))?;
-        assert_eq!(agent.process.wait()?.code(), Some(code), "{line}");
+        agent.ends_with(code)?;
     }
     let outside = run(setup.agent_program()?.arg("status"), b"")?;
     assert_eq!(outside.status.code(), Some(1));

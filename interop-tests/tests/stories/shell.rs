@@ -15,11 +15,14 @@ on_both_carriers! {
     closed_terminal_ends_what_ran_in_it,
 }
 
+/// A prompt to wait for, and no history that bash would write into the job.
+pub(super) const PROFILE: &str = "PS1='job> '\nunset HISTFILE\n";
+
 /// A job whose shell reads no settings of this machine's users.
 pub(super) fn job_with_prompt(setup: &Setup) -> Result<(std::path::PathBuf, Command)> {
     let job = setup.new_job("home")?;
     for file in [".profile", ".bashrc", ".bash_profile"] {
-        fs::write(job.join(file), "PS1='job> '\n")?;
+        fs::write(job.join(file), PROFILE)?;
     }
     let mut command = setup.agent_command(&job)?;
     command.env("HOME", &job).env("SHELL", "/bin/bash").env_remove("PROMPT_COMMAND");
