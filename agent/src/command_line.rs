@@ -10,7 +10,7 @@ use crate::{
     step::{OpenOn, Step, StepEnd},
 };
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use converge_proto::version::ProtocolVersion;
 use std::{
     ffi::OsString,
@@ -40,7 +40,8 @@ pub use users::UserArguments;
     long_version = long_version(),
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
+    subcommand_negates_reqs = true,
+    after_help = "Every option can be given as a variable, too: CONVERGE_ and its name, such as CONVERGE_IDLE_TIMEOUT."
 )]
 pub struct CommandLine {
     /// What the agent runs with.
@@ -69,7 +70,18 @@ impl CommandLine {
         if name.is_some_and(|name| name == RERUN) {
             arguments.insert(1, RERUN.into());
         }
-        Self::parse_from(arguments)
+        let command = Self::command();
+        let matches = command.get_matches_from(arguments);
+        // The same definition made both.
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What the arguments are. That each has a variable is said once.
+    fn command() -> clap::Command {
+        fn hide(command: clap::Command) -> clap::Command {
+            command.mut_args(|argument| argument.hide_env(true)).mut_subcommands(hide)
+        }
+        hide(<Self as CommandFactory>::command())
     }
 }
 
@@ -123,7 +135,7 @@ pub struct AgentArguments {
     #[command(flatten)]
     pub job: JobArguments,
     /// The agent directory; without it a new one in the temporary folder, removed at the end
-    #[arg(long, env = "CONVERGE_DIR", value_name = "DIR")]
+    #[arg(long, env = "CONVERGE_DIR", value_name = "DIR", help_heading = "The job")]
     pub dir: Option<PathBuf>,
 }
 

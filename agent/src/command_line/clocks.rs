@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// When the agent ends by itself.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Clocks (times such as 90s, 10m or 2h; 0 switches one off)")]
+#[command(next_help_heading = "When it ends (times such as 90s, 10m or 2h; 0 switches a clock off)")]
 pub struct ClockArguments {
     /// End when nobody has logged in for this long
     #[arg(long, env = "CONVERGE_FIRST_TIMEOUT", value_name = "TIME", default_value = "30m", value_parser = duration)]
@@ -18,10 +18,10 @@ pub struct ClockArguments {
     #[arg(long, env = "CONVERGE_MAX_LIFETIME", value_name = "TIME", default_value = "6h", value_parser = duration)]
     pub max_lifetime: Duration,
     /// Warn users so long before
-    #[arg(long, env = "CONVERGE_WARN", value_name = "LIST", value_delimiter = ',', default_value = "5m,1m", value_parser = duration)]
+    #[arg(long, env = "CONVERGE_WARN", hide_short_help = true, value_name = "LIST", value_delimiter = ',', default_value = "5m,1m", value_parser = duration)]
     pub warn: Vec<Duration>,
     /// The exit status when one of these clocks ends the agent [default: 0, or that of the step after `run`]
-    #[arg(long, env = "CONVERGE_TIMEOUT_STATUS", value_name = "N")]
+    #[arg(long, env = "CONVERGE_TIMEOUT_STATUS", hide_short_help = true, value_name = "N")]
     pub timeout_status: Option<u8>,
     /// Stay when the last user leaves, as if somebody had said `converge-agent hold`
     #[arg(long, env = "CONVERGE_HOLD")]

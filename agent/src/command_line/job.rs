@@ -12,31 +12,32 @@ use std::{ffi::OsString, path::PathBuf};
 
 /// Which job this is, what sessions inherit of it, and who hears of what happens.
 #[derive(Args, Debug, Default)]
+#[command(next_help_heading = "The job")]
 pub struct JobArguments {
     /// What to call this job; without it, what the CI system says
-    #[arg(long, env = "CONVERGE_JOB_NAME", value_name = "NAME")]
+    #[arg(long, env = "CONVERGE_JOB_NAME", hide_short_help = true, value_name = "NAME")]
     pub job_name: Option<String>,
     /// Where this job can be looked at, http:// or https://; without it, what the CI system says
-    #[arg(long, env = "CONVERGE_JOB_URL", value_name = "URL")]
+    #[arg(long, env = "CONVERGE_JOB_URL", hide_short_help = true, value_name = "URL")]
     pub job_url: Option<String>,
     /// Variables that sessions do not inherit, such as '*TOKEN*,AWS_*'. It hides them from accidents only: who is
     /// logged in can read the agent's own environment in /proc
     #[arg(long, env = "CONVERGE_SCRUB_ENV", value_name = "PATTERNS", value_delimiter = ',')]
     pub scrub_env: Vec<ScrubPattern>,
     /// Write who did what, and when, to a file, as lines of JSON; - is stdout
-    #[arg(long, env = "CONVERGE_EVENT_LOG", value_name = "FILE")]
+    #[arg(long, env = "CONVERGE_EVENT_LOG", hide_short_help = true, value_name = "FILE")]
     pub event_log: Option<EventLogTarget>,
     /// Run this with sh when somebody logs in; the event is on its stdin, as JSON
-    #[arg(long, env = "CONVERGE_ON_LOGIN", value_name = "COMMAND")]
+    #[arg(long, env = "CONVERGE_ON_LOGIN", hide_short_help = true, value_name = "COMMAND")]
     pub on_login: Option<OsString>,
     /// ... when the session of somebody who was logged in ends
-    #[arg(long, env = "CONVERGE_ON_LOGOUT", value_name = "COMMAND")]
+    #[arg(long, env = "CONVERGE_ON_LOGOUT", hide_short_help = true, value_name = "COMMAND")]
     pub on_logout: Option<OsString>,
     /// ... when users are warned that the agent will end
-    #[arg(long, env = "CONVERGE_ON_WARNING", value_name = "COMMAND")]
+    #[arg(long, env = "CONVERGE_ON_WARNING", hide_short_help = true, value_name = "COMMAND")]
     pub on_warning: Option<OsString>,
     /// ... when the agent ends
-    #[arg(long, env = "CONVERGE_ON_EXIT", value_name = "COMMAND")]
+    #[arg(long, env = "CONVERGE_ON_EXIT", hide_short_help = true, value_name = "COMMAND")]
     pub on_exit: Option<OsString>,
 }
 

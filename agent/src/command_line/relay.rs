@@ -11,21 +11,25 @@ pub struct RelayArguments {
     /// The relay's URL, as the relay prints it (or as --relay)
     #[arg(value_name = "RELAY", conflicts_with = "relay", required_unless_present = "relay")]
     pub relay_argument: Option<RelayUrl>,
-    /// The relay's URL: https:// tries QUIC, then WebSocket; quic://, wss:// and ws:// allow one carrier only
+    /// The relay: https:// tries QUIC, then WebSocket; quic://, wss:// and ws:// allow one carrier only
     #[arg(long, env = "CONVERGE_RELAY", value_name = "URL")]
     pub relay: Option<RelayUrl>,
-    /// The ID under which people reach this job; the relay makes one up when it is missing or taken. With --dir it
-    /// stays this agent's when the agent is started again
+    /// The ID under which people reach this job; the relay makes one up when it is missing or taken
     #[arg(long, env = "CONVERGE_ID", value_name = "ID")]
     pub id: Option<Id>,
-    /// Which carrier to use
-    #[arg(long, env = "CONVERGE_TRANSPORT", value_name = "CARRIER", default_value = "auto")]
+    /// Which carrier to use: auto, quic or websocket
+    #[arg(
+        long,
+        env = "CONVERGE_TRANSPORT",
+        value_name = "CARRIER",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub transport: Transport,
-    /// The proxy for WebSocket, http://[USER:PASSWORD@]HOST:PORT, https://, socks5:// or socks5h://, or none; without it
-    /// HTTPS_PROXY, ALL_PROXY and NO_PROXY decide
+    /// The proxy for WebSocket: http://, https://, socks5:// or socks5h://, or none [default: HTTPS_PROXY and its kin]
     #[arg(long, env = "CONVERGE_PROXY", value_name = "URL", hide_env_values = true)]
     pub proxy: Option<String>,
-    /// Accept any certificate of the relay. SSH stays end-to-end, but anybody in between can take the job's ID
+    /// Accept any certificate of the relay: SSH stays end-to-end, but anybody in between can take the job's ID
     #[arg(long, env = "CONVERGE_INSECURE")]
     pub insecure: bool,
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Who may log in.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Who may log in")]
 pub struct UserArguments {
     /// Who may log in: files in OpenSSH's authorized_keys format, read afresh at every login
     #[arg(long, env = "CONVERGE_AUTHORIZED_KEYS", value_name = "FILE", default_value = ".authorized_keys")]
@@ -19,22 +20,40 @@ pub struct UserArguments {
     #[arg(long, env = "CONVERGE_GITHUB_USER", value_name = "NAME", value_delimiter = ',')]
     pub github_user: Vec<String>,
     /// Lets in who has a key of this GitLab user; may be given more than once
-    #[arg(long, env = "CONVERGE_GITLAB_USER", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CONVERGE_GITLAB_USER",
+        hide_short_help = true,
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     pub gitlab_user: Vec<String>,
     /// The GitHub that is meant
-    #[arg(long, env = "CONVERGE_GITHUB_URL", value_name = "URL", default_value = GITHUB)]
+    #[arg(long, env = "CONVERGE_GITHUB_URL", hide_short_help = true, value_name = "URL", default_value = GITHUB)]
     pub github_url: String,
     /// The GitLab that is meant
-    #[arg(long, env = "CONVERGE_GITLAB_URL", value_name = "URL", default_value = GITLAB)]
+    #[arg(long, env = "CONVERGE_GITLAB_URL", hide_short_help = true, value_name = "URL", default_value = GITLAB)]
     pub gitlab_url: String,
     /// Lets in whose key is on this list, in the format of a file; https:// only. May be given more than once
-    #[arg(long, env = "CONVERGE_AUTHORIZED_KEYS_URL", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "CONVERGE_AUTHORIZED_KEYS_URL",
+        hide_short_help = true,
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub authorized_keys_url: Vec<String>,
     /// Lets in who has an OpenSSH user certificate that was signed with one of the keys in this file; see --principals
-    #[arg(long, env = "CONVERGE_TRUSTED_USER_CA", value_name = "FILE")]
+    #[arg(long, env = "CONVERGE_TRUSTED_USER_CA", hide_short_help = true, value_name = "FILE")]
     pub trusted_user_ca: Vec<PathBuf>,
     /// Certificates have to name one of these principals; without it the user name that ssh is given, so that any will do
-    #[arg(long, env = "CONVERGE_PRINCIPALS", value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CONVERGE_PRINCIPALS",
+        hide_short_help = true,
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     pub principals: Vec<String>,
 }
 
