@@ -70,14 +70,14 @@ impl CommandLine {
         if name.is_some_and(|name| name == RERUN) {
             arguments.insert(1, RERUN.into());
         }
-        let command = Self::command();
+        let command = Self::definition();
         let matches = command.get_matches_from(arguments);
         // The same definition made both.
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
     /// What the arguments are. That each has a variable is said once.
-    fn command() -> clap::Command {
+    fn definition() -> clap::Command {
         fn hide(command: clap::Command) -> clap::Command {
             command.mut_args(|argument| argument.hide_env(true)).mut_subcommands(hide)
         }

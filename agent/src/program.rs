@@ -10,7 +10,7 @@ use crate::{
     events::{Event, Events},
     life::EndReason,
     login_text::describe,
-    signals,
+    signals::{self, Ignored},
     step::StepEnd,
 };
 use anyhow::Context;
@@ -27,13 +27,13 @@ const STATUS_OF_SIGNALS: i32 = 128;
 /// # Errors
 /// When the step cannot be run at all. An agent that cannot start is told on stderr, and the status is the step's.
 pub async fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
-    signals::reset_signals().context("cannot reset signals")?;
+    let ignored = signals::reset_signals().context("cannot reset signals")?;
     let end = arguments.step().run().await.context("cannot run the step")?;
     if !arguments.on.opens(&end) {
         return Ok(end.exit_code);
     }
     print(std::io::stderr(), &format!("converge-agent: {}; opening a session\n", describe(&end)));
-    match open(&arguments.agent, Some(&end)).await {
+    match open(&arguments.agent, ignored, Some(&end)).await {
         Ok(status) => Ok(status),
         Err(error) => {
             print(std::io::stderr(), &format!("converge-agent: no session is opened: {error:#}\n"));
@@ -47,12 +47,12 @@ pub async fn run(arguments: &RunArguments) -> anyhow::Result<u8> {
 /// # Errors
 /// When the agent cannot start, or its first connection to the relay fails in a way that trying again would not mend.
 pub async fn serve(arguments: &AgentArguments) -> anyhow::Result<u8> {
-    signals::reset_signals().context("cannot reset signals")?;
-    open(arguments, None).await
+    let ignored = signals::reset_signals().context("cannot reset signals")?;
+    open(arguments, ignored, None).await
 }
 
-async fn open(arguments: &AgentArguments, step: Option<&StepEnd>) -> anyhow::Result<u8> {
-    let mut stop_signals = StopSignals::new()?;
+async fn open(arguments: &AgentArguments, ignored: Ignored, step: Option<&StepEnd>) -> anyhow::Result<u8> {
+    let mut stop_signals = StopSignals::new(ignored)?;
     if arguments.relay.insecure {
         tracing::warn!("--insecure: the relay's certificate is not verified");
     }
@@ -120,20 +120,32 @@ fn exit_status(reason: EndReason, timeout_status: Option<u8>, otherwise: u8) -> 
 struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    /// Unless the agent was started with it ignored (`nohup`).
+    hang_up: Option<Signal>,
 }
 
 impl StopSignals {
-    fn new() -> anyhow::Result<Self> {
+    fn new(ignored: Ignored) -> anyhow::Result<Self> {
         let listen = |kind, name| signal(kind).with_context(|| format!("cannot listen for {name}"));
         Ok(Self {
             terminate: listen(SignalKind::terminate(), "SIGTERM")?,
             interrupt: listen(SignalKind::interrupt(), "SIGINT")?,
+            hang_up: (!ignored.has(rustix::process::Signal::HUP))
+                .then(|| listen(SignalKind::hangup(), "SIGHUP"))
+                .transpose()?,
         })
     }
 
     /// The number of the next one.
     async fn next(&mut self) -> i32 {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = hang_up => SignalKind::hangup().as_raw_value(),
             _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
             _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
         }

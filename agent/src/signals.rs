@@ -35,20 +35,32 @@ const USERS_SIGNALS: [Signal; 9] = [
 /// # Errors
 ///
 /// When a handler cannot be installed.
-pub fn reset_signals() -> io::Result<()> {
-    let ignored = ignored_signals();
+pub fn reset_signals() -> io::Result<Ignored> {
+    let ignored = Ignored { mask: ignored_signals() };
     for signal in USERS_SIGNALS {
-        let is_ignored = match ignored {
-            Some(mask) => mask & (1 << (signal.as_raw() - 1)) != 0,
-            None => matches!(signal, Signal::HUP | Signal::INT | Signal::QUIT),
-        };
-        if is_ignored {
+        if ignored.has(signal) {
             // tokio never takes a handler away again, so the listener itself is not needed.
             drop(tokio::signal::unix::signal(SignalKind::from_raw(signal.as_raw()))?);
             tracing::debug!(signal = signal.as_raw(), "was ignored, children will have its default action");
         }
     }
-    Ok(())
+    Ok(ignored)
+}
+
+/// Which signals were ignored when the program was started.
+#[derive(Clone, Copy, Debug)]
+pub struct Ignored {
+    mask: Option<u64>,
+}
+
+impl Ignored {
+    /// Whether this one was; where the system does not tell, the three that scripts switch off are taken for it.
+    pub fn has(self, signal: Signal) -> bool {
+        match self.mask {
+            Some(mask) => mask & (1 << (signal.as_raw() - 1)) != 0,
+            None => matches!(signal, Signal::HUP | Signal::INT | Signal::QUIT),
+        }
+    }
 }
 
 /// The mask of ignored signals of this process; bit n-1 is signal n.
