@@ -11,7 +11,8 @@
 //!   shell.
 //!
 //! Flow, one file each: `connection` runs one SSH connection and its clean-up; `handler` answers the protocol's
-//! requests; `login` decides who gets in, and `slow_down` how long that takes; `channel` prepares what a channel will run; `process`, `terminal` and `file_transfer` run it; `flow`
+//! requests; `login` decides who gets in, and `slow_down` how long that takes; `channels` holds what all channels have
+//! in common; `channel` prepares what a session channel will run; `process`, `terminal` and `file_transfer` run it; `flow`
 //! holds what clients send until it is consumed, and says why that is not trivial.
 //!
 //! Programs on a terminal end with the program: what it left in the background does not keep the session open.
@@ -37,6 +38,7 @@ use crate::users::Users;
 
 mod algorithms;
 mod channel;
+mod channels;
 mod connection;
 mod environment;
 mod exit;
@@ -54,9 +56,9 @@ mod stream;
 mod terminal;
 
 pub use algorithms::MAX_LOGIN_ATTEMPTS;
+pub use channels::MAX_CHANNELS;
 pub use connection::LOGIN_GRACE_TIME;
 pub use environment::ALLOWED_VARIABLES;
-pub use handler::MAX_CHANNELS;
 
 use slow_down::RecentFailures;
 

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::channels::{ChannelTask, Slot};
 use super::environment::{self, ClientEnvironment, Particulars};
 use super::exit::{CANNOT_START, Exit};
-use super::flow::{Backlog, InputOverflow, InputReader, InputSender, input};
+use super::flow::InputReader;
 use super::notices::ConnectionNotices;
 use super::output::{ChannelOutput, Stream};
 use super::process::{self, Launch, SignalRequests};
@@ -30,20 +31,17 @@ const MAX_WAITING_SIGNALS: usize = 16;
 pub(super) const SFTP: &str = "sftp";
 const INTERNAL_SFTP: &str = "internal-sftp";
 
-/// The connection's view of a channel. Dropping it hangs its program up.
+/// The connection's view of a session channel.
 pub(super) struct SessionChannel {
-    input: InputSender,
     terminal: Weak<PtyControl>,
     signals: mpsc::Sender<Signal>,
     preparation: Option<Preparation>,
-    cancel: CancellationToken,
-    /// Fires when the program has ended and the channel was closed from our side.
-    over: CancellationToken,
 }
 
 /// What a channel has until its program is started.
 struct Preparation {
-    input: InputReader,
+    task: ChannelTask,
+    slot: Slot,
     output: ChannelWriteHalf<Msg>,
     environment: ClientEnvironment,
     terminal: Option<(Pty, String)>,
@@ -59,41 +57,17 @@ pub(super) enum Request {
 }
 
 impl SessionChannel {
-    pub(super) fn new(
-        output: ChannelWriteHalf<Msg>,
-        backlog: Arc<Backlog>,
-        cancel: CancellationToken,
-    ) -> Self {
-        let (sender, reader) = input(backlog);
+    pub(super) fn new(output: ChannelWriteHalf<Msg>, task: ChannelTask, slot: Slot) -> Self {
         let (signals, waiting) = mpsc::channel(MAX_WAITING_SIGNALS);
         let preparation = Preparation {
-            input: reader,
+            task,
+            slot,
             output,
             environment: ClientEnvironment::default(),
             terminal: None,
             signals: waiting,
         };
-        Self {
-            input: sender,
-            terminal: Weak::new(),
-            signals,
-            preparation: Some(preparation),
-            cancel,
-            over: CancellationToken::new(),
-        }
-    }
-
-    /// Whether the channel's program has ended, and nothing here is needed any more.
-    pub(super) fn is_over(&self) -> bool {
-        self.over.is_cancelled()
-    }
-
-    pub(super) fn push_input(&self, data: &[u8]) -> Result<(), InputOverflow> {
-        self.input.push(data)
-    }
-
-    pub(super) fn end_input(&self) {
-        self.input.end();
+        Self { terminal: Weak::new(), signals, preparation: Some(preparation) }
     }
 
     /// Takes a variable; says whether it is allowed here and now.
@@ -151,20 +125,14 @@ impl SessionChannel {
         let pty = preparation.terminal.take();
         let greeting = greeting(&request, pty.is_some(), shared, context, options);
         let program = choose(request, &preparation.environment, pty.as_ref(), shared, context, options);
-        let (cancel, over) = (self.cancel.clone(), self.over.clone().drop_guard());
-        let Preparation { input, output, signals, .. } = preparation;
+        let Preparation { task: ChannelTask { input, closed, over }, slot, output, signals, .. } =
+            preparation;
         let output = ChannelOutput::new(output, connection);
         let pty = pty.map(|(pty, term)| Terminal { pty, notices: notices.terminal(&term), greeting });
         Some(async move {
-            run(program, pty, input, output, signals, cancel).await;
-            drop(over);
+            run(program, pty, input, output, signals, closed).await;
+            drop((over, slot));
         })
-    }
-}
-
-impl Drop for SessionChannel {
-    fn drop(&mut self) {
-        self.cancel.cancel();
     }
 }
 

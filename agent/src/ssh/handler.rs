@@ -3,7 +3,6 @@
 //! Runs inside the connection's one task, so nothing here waits for anything but, before the login, the sources of keys
 //! and, for a short time, the clock ([`Login`], [`TRICKLE_DELAY`]).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use russh::keys::Certificate;
@@ -12,9 +11,10 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
 use tracing::{Instrument, debug};
 
 use super::channel::{Request, SFTP, SessionChannel};
+use super::channels::{Channels, MAX_CHANNELS};
 use super::connection::Life;
 use super::exit::requested_signal;
-use super::flow::{Backlog, InputOverflow, TRICKLE_DELAY};
+use super::flow::{InputOverflow, TRICKLE_DELAY};
 use super::login::{LoggedIn, Login};
 use super::notices::ConnectionNotices;
 use super::{SessionContext, Shared, SshError};
@@ -22,9 +22,6 @@ use crate::authorized_keys::KeyOptions;
 use crate::events::Event;
 use crate::life::Presence;
 use crate::pty::PtySize;
-
-/// How many channels one connection may have open at the same time.
-pub const MAX_CHANNELS: usize = 256;
 
 /// SSH's reason code for "administratively prohibited"
 /// ([RFC 4254 section 5.1](https://www.rfc-editor.org/rfc/rfc4254#section-5.1)).
@@ -38,12 +35,10 @@ pub(super) struct ConnectionHandler {
     login: Login,
     /// What the key of the person who logged in allows; refuses everything until then.
     options: Option<KeyOptions>,
-    backlog: Arc<Backlog>,
     notices: Arc<ConnectionNotices>,
     /// From the login on.
     presence: Option<Presence>,
-    /// At most [`MAX_CHANNELS`] that are not over.
-    channels: HashMap<ChannelId, SessionChannel>,
+    channels: Channels,
 }
 
 impl ConnectionHandler {
@@ -51,6 +46,7 @@ impl ConnectionHandler {
         let session = context.id.clone();
         context.environment.push(("CONVERGE_SESSION".to_owned(), session.clone()));
         let to_client = context.notify_client.clone();
+        let channels = Channels::new(life.ended.clone());
         Self {
             login: Login::new(&shared, &life),
             notices: Arc::new(ConnectionNotices::new(shared.life.clone(), session, to_client)),
@@ -59,8 +55,7 @@ impl ConnectionHandler {
             life,
             options: None,
             presence: None,
-            backlog: Arc::default(),
-            channels: HashMap::new(),
+            channels,
         }
     }
 
@@ -81,7 +76,7 @@ impl ConnectionHandler {
 
     fn start(&mut self, id: ChannelId, request: Request, session: &mut Session) -> Result<(), SshError> {
         debug!(channel = id.number(), ?request, "program requested");
-        let task = self.channels.get_mut(&id).zip(self.options.as_ref()).and_then(|(channel, options)| {
+        let task = self.channels.session_mut(id).zip(self.options.as_ref()).and_then(|(channel, options)| {
             channel.start(request, session.handle(), &self.shared, &self.context, options, &self.notices)
         });
         match task {
@@ -143,19 +138,17 @@ impl Handler for ConnectionHandler {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), SshError> {
-        self.channels.retain(|_, channel| !channel.is_over());
-        if self.channels.len() >= MAX_CHANNELS {
+        let Some(slot) = self.channels.reserve() else {
             refuse(reply, &format!("this connection has {MAX_CHANNELS} channels open, close some first"))
                 .await;
             return Ok(());
-        }
+        };
         let id = channel.id();
         debug!(channel = id.number(), "channel opened");
         // The read half is dropped: its bounded queue would stop the whole connection (see `flow`). What arrives
         // comes through the methods below.
         let (_, output) = channel.split();
-        let cancel = self.life.ended.child_token();
-        self.channels.insert(id, SessionChannel::new(output, Arc::clone(&self.backlog), cancel));
+        self.channels.add_session(id, |task| SessionChannel::new(output, task, slot));
         reply.accept().await;
         Ok(())
     }
@@ -199,32 +192,32 @@ impl Handler for ConnectionHandler {
 
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), SshError> {
         debug!(channel = id.number(), "channel closed by the client");
-        self.channels.remove(&id);
+        self.channels.close(id);
         Ok(())
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), SshError> {
-        if let Some(channel) = self.channels.get(&id) {
-            channel.end_input();
-        }
+        self.channels.end_input(id);
         Ok(())
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Result<(), SshError> {
-        let Some(channel) = self.channels.get(&id) else { return Ok(()) };
-        self.shared.activity.touch();
-        if let Err(InputOverflow) = channel.push_input(data) {
-            session.disconnect(Disconnect::ProtocolError, "more data than the window allows", "")?;
-            return Err(SshError::WindowIgnored);
+        match self.channels.push_input(id, data) {
+            Ok(true) => self.shared.activity.touch(),
+            Ok(false) => {}
+            Err(InputOverflow) => {
+                session.disconnect(Disconnect::ProtocolError, "more data than the window allows", "")?;
+                return Err(SshError::WindowIgnored);
+            }
         }
-        if self.backlog.is_trickle(data.len()) {
+        if self.channels.backlog().is_trickle(data.len()) {
             tokio::time::sleep(TRICKLE_DELAY).await;
         }
         Ok(())
     }
 
     fn adjust_window(&mut self, _id: ChannelId, _current: u32) -> u32 {
-        self.backlog.window()
+        self.channels.backlog().window()
     }
 
     async fn env_request(
@@ -234,7 +227,7 @@ impl Handler for ConnectionHandler {
         value: &str,
         session: &mut Session,
     ) -> Result<(), SshError> {
-        let granted = self.channels.get_mut(&id).is_some_and(|channel| channel.set_variable(name, value));
+        let granted = self.channels.session_mut(id).is_some_and(|channel| channel.set_variable(name, value));
         if !granted {
             debug!(channel = id.number(), ?name, "environment variable refused");
         }
@@ -255,7 +248,7 @@ impl Handler for ConnectionHandler {
         let size = PtySize::new(columns, rows, width_pixels, height_pixels);
         let allowed = self.options.as_ref().is_some_and(|options| options.pty);
         let granted = allowed
-            && self.channels.get_mut(&id).is_some_and(|channel| channel.open_terminal(term, size, modes));
+            && self.channels.session_mut(id).is_some_and(|channel| channel.open_terminal(term, size, modes));
         debug!(channel = id.number(), ?term, granted, "terminal requested");
         reply(granted, id, session)
     }
@@ -269,7 +262,7 @@ impl Handler for ConnectionHandler {
         height_pixels: u32,
         session: &mut Session,
     ) -> Result<(), SshError> {
-        let channel = self.channels.get(&id);
+        let channel = self.channels.session(id);
         if let Some(channel) = channel {
             channel.resize(PtySize::new(columns, rows, width_pixels, height_pixels));
         }
@@ -277,7 +270,7 @@ impl Handler for ConnectionHandler {
     }
 
     async fn signal(&mut self, id: ChannelId, signal: Sig, _session: &mut Session) -> Result<(), SshError> {
-        let Some(channel) = self.channels.get(&id) else { return Ok(()) };
+        let Some(channel) = self.channels.session(id) else { return Ok(()) };
         if let Some(signal) = requested_signal(&signal) {
             channel.signal(signal);
         } else {
