@@ -18,7 +18,7 @@ use tokio::{
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let config = SftpConfig { root_dir: std::env::current_dir()? };
+    let config = SftpConfig { root_dir: std::env::current_dir()?, read_only: false };
     sftp::serve(input()?, output()?, config).await?;
     Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! Protocol version 3 as OpenSSH speaks it ([draft], with OpenSSH's [`PROTOCOL`] where they differ), names being
 //! arbitrary bytes. [`serve`] runs one session over any pair of byte streams; whoever calls it opens the SSH channel
-//! and ends it. There is no access control here: the user has a shell on the same machine, with the same rights.
+//! and ends it. There is no access control here but [`SftpConfig::read_only`]: the user has a shell on the same machine,
+//! with the same rights.
 //!
 //! ```text
 //! reader ─► packets ─► requests queued ─► worker thread ─► replies queued ─► writer
@@ -74,6 +75,8 @@ const REPLY_BATCH: usize = 64;
 pub struct SftpConfig {
     /// The directory in which relative paths start: the CI step's working directory.
     pub root_dir: PathBuf,
+    /// Whether requests that change anything are refused.
+    pub read_only: bool,
 }
 
 /// Why a session ended other than by the client's end of input.
@@ -133,7 +136,7 @@ where
     // A quarter of what the process may open, so that no session starves the others.
     let handle_limit = (system::open_file_limit() / 4).clamp(16, MAX_HANDLES);
     let worker = Worker::start(REQUEST_QUEUE_BYTES, REPLY_QUEUE_BYTES, move |stopped| {
-        Session::new(Root::new(config.root_dir), handle_limit, stopped)
+        Session::new(Root::new(config.root_dir), handle_limit, stopped).read_only(config.read_only)
     });
     let Worker { requests, mut replies, stop } = worker.map_err(SftpError::Thread)?;
     let result = {

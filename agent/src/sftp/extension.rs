@@ -26,6 +26,26 @@ pub(super) enum ExtendedRequest {
     Unknown,
 }
 
+impl ExtendedRequest {
+    /// Whether it would change something outside the session if it succeeded.
+    pub(super) fn is_change(&self) -> bool {
+        match self {
+            Self::PosixRename { .. }
+            | Self::Hardlink { .. }
+            | Self::Fsync { .. }
+            | Self::Lsetstat { .. }
+            | Self::CopyData(_) => true,
+            Self::Statvfs { .. }
+            | Self::Fstatvfs { .. }
+            | Self::Limits
+            | Self::ExpandPath { .. }
+            | Self::HomeDirectory { .. }
+            | Self::UsersGroupsById { .. }
+            | Self::Unknown => false,
+        }
+    }
+}
+
 /// Which bytes of one open file are to be put where in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CopyData {

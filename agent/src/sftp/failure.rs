@@ -28,6 +28,8 @@ impl Failure {
     pub(super) const TOO_MANY_IDS: Self =
         Self::new(Status::FAILURE, "more names asked for than fit a packet");
     pub(super) const UNSUPPORTED: Self = Self::new(Status::OP_UNSUPPORTED, "operation unsupported");
+    pub(super) const READ_ONLY: Self =
+        Self::new(Status::PERMISSION_DENIED, "nothing can be changed here over sftp");
     pub(super) const STOPPED: Self = Self::new(Status::FAILURE, "the session has ended");
 
     const fn new(status: Status, message: &'static str) -> Self {

@@ -72,6 +72,33 @@ impl Incoming {
 }
 
 impl Request {
+    /// Whether it would change something outside the session if it succeeded.
+    pub(super) fn is_change(&self) -> bool {
+        match self {
+            // Opening for reading changes nothing, unless it creates or empties the file.
+            Self::Open { flags, .. } => *flags != OpenFlags::READ,
+            Self::Write { .. }
+            | Self::Setstat { .. }
+            | Self::Fsetstat { .. }
+            | Self::Remove { .. }
+            | Self::Mkdir { .. }
+            | Self::Rmdir { .. }
+            | Self::Rename { .. }
+            | Self::Symlink { .. } => true,
+            Self::Close { .. }
+            | Self::Read { .. }
+            | Self::Lstat { .. }
+            | Self::Fstat { .. }
+            | Self::Opendir { .. }
+            | Self::Readdir { .. }
+            | Self::Realpath { .. }
+            | Self::Stat { .. }
+            | Self::Readlink { .. }
+            | Self::Unknown { .. } => false,
+            Self::Extended(request) => request.is_change(),
+        }
+    }
+
     fn decode(packet_type: PacketType, fields: &mut Fields) -> Result<Self, DecodeError> {
         Ok(match packet_type {
             PacketType::OPEN => Self::Open {

@@ -46,6 +46,7 @@ pub(super) struct Session {
     blocks: Arc<BlockPool>,
     /// Set when nobody waits for replies any more.
     stopped: Arc<AtomicBool>,
+    read_only: bool,
 }
 
 impl Session {
@@ -56,10 +57,19 @@ impl Session {
             accounts: Accounts::default(),
             blocks: BlockPool::new(Data::block_bytes(MAX_DATA_BYTES)),
             stopped,
+            read_only: false,
         }
     }
 
+    /// Whether to refuse whatever would change something.
+    pub(super) fn read_only(self, read_only: bool) -> Self {
+        Self { read_only, ..self }
+    }
+
     pub(super) fn execute(&mut self, request: Request) -> Reply {
+        if self.read_only && request.is_change() {
+            return Reply::Failed(Failure::READ_ONLY);
+        }
         self.try_execute(request).unwrap_or_else(Reply::Failed)
     }
 

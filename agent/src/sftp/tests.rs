@@ -24,7 +24,8 @@ impl Client {
     fn start(root: &Path) -> Self {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(server);
-        let session = tokio::spawn(serve(reader, writer, SftpConfig { root_dir: root.to_owned() }));
+        let session =
+            tokio::spawn(serve(reader, writer, SftpConfig { root_dir: root.to_owned(), read_only: false }));
         let (reader, writer) = tokio::io::split(client);
         Self { reader, writer, session }
     }
