@@ -165,6 +165,7 @@ impl AgentArguments {
             host_key,
             users,
             shells: self.access.shells.clone(),
+            policy: self.access.policy()?,
             limits: self.clocks.limits(),
             environment: in_front_of_path(
                 directory.tools(),

@@ -1,6 +1,6 @@
 //! What an agent runs with.
 
-use crate::{ci::CiJob, events::Events, login_text::LoginText, users::Users};
+use crate::{ci::CiJob, events::Events, login_text::LoginText, ssh::Policy, users::Users};
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
 use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;
@@ -27,6 +27,8 @@ pub struct Config {
     pub users: Users,
     /// Shells to try before the default ones.
     pub shells: Vec<PathBuf>,
+    /// What users may do.
+    pub policy: Policy,
     /// Where sessions start.
     pub working_dir: PathBuf,
     /// What programs of sessions inherit.

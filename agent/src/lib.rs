@@ -20,6 +20,7 @@ pub mod dispatch;
 pub mod event_log;
 pub mod events;
 pub mod hooks;
+pub mod host_port;
 pub mod life;
 pub mod login_text;
 pub mod notice;

@@ -6,14 +6,16 @@
 //!
 //! - *Who*: any user name, with a public key or a certificate that [`Users`] allows; no passwords.
 //! - *What*: `shell`, `exec`, the `sftp` subsystem, terminals, environment variables of
-//!   [`ALLOWED_VARIABLES`], signals. Forwarding of any kind is refused in plain words.
+//!   [`ALLOWED_VARIABLES`], signals; forwarding of ports, of Unix sockets and of the authentication agent. What of
+//!   this is allowed says [`Policy`], and the options of the key.
 //! - *As whom*: as the agent itself, in its working directory, with its environment, in a shell that is not a login
 //!   shell.
 //!
 //! Flow, one file each: `connection` runs one SSH connection and its clean-up; `handler` answers the protocol's
 //! requests; `login` decides who gets in, and `slow_down` how long that takes; `channels` holds what all channels have
 //! in common; `channel` prepares what a session channel will run; `process`, `terminal` and `file_transfer` run it; `flow`
-//! holds what clients send until it is consumed, and says why that is not trivial.
+//! holds what clients send until it is consumed, and says why that is not trivial; `forward` is everything about
+//! forwarding, and `policy` what may be done.
 //!
 //! Programs on a terminal end with the program: what it left in the background does not keep the session open.
 //! Programs without one end when they have exited *and* nobody holds their output any more, as with OpenSSH's server.
@@ -44,10 +46,12 @@ mod environment;
 mod exit;
 mod file_transfer;
 mod flow;
+mod forward;
 mod handler;
 mod login;
 mod notices;
 mod output;
+pub mod policy;
 mod process;
 mod screen;
 mod shell;
@@ -55,10 +59,12 @@ mod slow_down;
 mod stream;
 mod terminal;
 
-pub use algorithms::MAX_LOGIN_ATTEMPTS;
+pub use algorithms::{MAX_LOGIN_ATTEMPTS, REKEY_BYTES};
 pub use channels::MAX_CHANNELS;
 pub use connection::LOGIN_GRACE_TIME;
 pub use environment::ALLOWED_VARIABLES;
+pub use forward::MAX_LISTENING;
+pub use policy::{ForwardPolicy, ForwardRule, Policy};
 
 use slow_down::RecentFailures;
 
@@ -82,6 +88,12 @@ pub struct SshServerConfig {
     pub life: Life,
     /// What a shell on a terminal begins with. Default: nothing.
     pub login_text: Option<LoginText>,
+    /// What users may do. Default: everything.
+    pub policy: Policy,
+    /// The agent directory; sockets for `-A` are made below it. Default: the system's directory for temporary files.
+    pub agent_dir: Option<PathBuf>,
+    /// After how many bytes in one direction new keys are agreed on: 64 KiB to [`REKEY_BYTES`], which is the default.
+    pub rekey_bytes: usize,
 }
 
 impl SshServerConfig {
@@ -97,6 +109,9 @@ impl SshServerConfig {
             events: Events::unread(),
             life: Life::endless(),
             login_text: None,
+            policy: Policy::default(),
+            agent_dir: None,
+            rekey_bytes: REKEY_BYTES,
         }
     }
 }
@@ -183,6 +198,8 @@ struct Shared {
     events: Events,
     life: Life,
     login_text: Option<LoginText>,
+    policy: Policy,
+    agent_dir: Option<PathBuf>,
 }
 
 impl SshServer {
@@ -200,7 +217,7 @@ impl SshServer {
         }
         Ok(Self {
             shared: Arc::new(Shared {
-                protocol: Arc::new(algorithms::config(config.host_key)),
+                protocol: Arc::new(algorithms::config(config.host_key, config.rekey_bytes)),
                 users: config.users,
                 failures: Arc::default(),
                 shells: config.shells,
@@ -210,6 +227,8 @@ impl SshServer {
                 events: config.events,
                 life: config.life,
                 login_text: config.login_text,
+                policy: config.policy,
+                agent_dir: config.agent_dir,
             }),
         })
     }

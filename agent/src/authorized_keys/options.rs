@@ -3,11 +3,9 @@
 use std::time::SystemTime;
 
 use super::expiry;
+use crate::host_port::HostPort;
 
 /// What the owner of a key may do, from the options in front of it. The default is everything.
-///
-/// Forwarding permissions are recorded although the SSH server offers no forwarding yet: they bind from the day on
-/// which it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(clippy::struct_excessive_bools, reason = "independent permissions, named as in sshd(8)")]
@@ -22,6 +20,10 @@ pub struct KeyOptions {
     pub pty: bool,
     /// `no-port-forwarding`, `restrict`, `port-forwarding`.
     pub port_forwarding: bool,
+    /// `permitopen="host:port"`: where connections may be forwarded to; anywhere when there is none.
+    pub permit_open: Vec<HostPort>,
+    /// `permitlisten="[host:]port"`: where may be listened; anywhere when there is none.
+    pub permit_listen: Vec<HostPort>,
     /// `no-agent-forwarding`, `restrict`, `agent-forwarding`.
     pub agent_forwarding: bool,
     /// `no-X11-forwarding`, `restrict`, `X11-forwarding`.
@@ -42,6 +44,8 @@ impl Default for KeyOptions {
             expires: None,
             pty: true,
             port_forwarding: true,
+            permit_open: Vec::new(),
+            permit_listen: Vec::new(),
             agent_forwarding: true,
             x11_forwarding: true,
             user_rc: true,
@@ -58,7 +62,7 @@ impl KeyOptions {
     }
 
     /// Understands a comma-separated list; any option that cannot be honoured is an error.
-    pub(super) fn parse(text: &str) -> Result<Self, OptionError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, OptionError> {
         let mut options = Self::default();
         let mut rest = text;
         while !rest.is_empty() {
@@ -111,6 +115,16 @@ impl KeyOptions {
             ("principals", Some(list)) => match principals(&list) {
                 Some(names) => self.principals = Some(names),
                 None => return refuse("expected names with commas between them"),
+            },
+            ("permitopen", Some(permit)) => {
+                match HostPort::parse(&permit).filter(HostPort::is_literal_or_any) {
+                    Some(permit) => self.permit_open.push(permit),
+                    None => return refuse("expected host:port, where the port may be *"),
+                }
+            }
+            ("permitlisten", Some(permit)) => match HostPort::parse_bare_port(&permit) {
+                Some(permit) => self.permit_listen.push(permit),
+                None => return refuse("expected [host:]port, where the port may be *"),
             },
             ("from", Some(_)) => {
                 return refuse("the agent cannot know the address of a person behind a relay");

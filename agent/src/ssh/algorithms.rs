@@ -4,12 +4,23 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
-use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac, server};
+use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac, server};
 
 use super::flow::WINDOW_BYTES;
 
 /// How many public keys a client may try before it is disconnected; OpenSSH's own server allows as many.
 pub const MAX_LOGIN_ATTEMPTS: usize = 6;
+
+/// After how many bytes in one direction new keys are agreed on: 1 GiB, as [RFC 4253 section 9] recommends.
+///
+/// [RFC 4253 section 9]: https://www.rfc-editor.org/rfc/rfc4253#section-9
+pub const REKEY_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Below this, a connection would do little else.
+const LEAST_REKEY_BYTES: usize = 64 * 1024;
+
+/// New keys are agreed on after this time, too, as the same section recommends.
+const REKEY_TIME: Duration = Duration::from_hours(1);
 
 /// AES-GCM first: twice as fast as `ChaCha20` on any machine with AES instructions, and both are authenticated.
 const CIPHERS: &[cipher::Name] = &[
@@ -56,7 +67,8 @@ pub(super) fn is_accepted(algorithm: &Algorithm) -> bool {
 /// No SSH keepalive and no inactivity limit: an SSH session outlives links and may be silent for as long as a
 /// suspended laptop sleeps. Liveness is judged one layer below, idleness by the agent's clocks; the time before
 /// login is limited by [`super::LOGIN_GRACE_TIME`].
-pub(super) fn config(host_key: PrivateKey) -> server::Config {
+pub(super) fn config(host_key: PrivateKey, rekey_bytes: usize) -> server::Config {
+    let rekey_bytes = rekey_bytes.clamp(LEAST_REKEY_BYTES, REKEY_BYTES);
     server::Config {
         server_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-Converge_", env!("CARGO_PKG_VERSION")))),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
@@ -75,6 +87,7 @@ pub(super) fn config(host_key: PrivateKey) -> server::Config {
         },
         // The library counts the "none" with which every client begins as one attempt.
         max_auth_attempts: MAX_LOGIN_ATTEMPTS + 1,
+        limits: Limits::new(rekey_bytes, rekey_bytes, REKEY_TIME),
         inactivity_timeout: None,
         keepalive_interval: None,
         ..server::Config::default()

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use russh::ChannelWriteHalf;
@@ -21,6 +22,7 @@ use super::process::{self, Launch, SignalRequests};
 use super::terminal::Terminal;
 use super::{SessionContext, Shared, file_transfer, shell, terminal};
 use crate::authorized_keys::KeyOptions;
+use crate::events::Event;
 use crate::pty::{Pty, PtyControl, PtySize};
 use crate::sftp::SftpConfig;
 
@@ -30,6 +32,10 @@ const MAX_WAITING_SIGNALS: usize = 16;
 /// The name of the subsystem, and of what a forced command calls to allow it, as in OpenSSH's configuration.
 pub(super) const SFTP: &str = "sftp";
 const INTERNAL_SFTP: &str = "internal-sftp";
+
+/// What a user is told whose command may not run.
+const NO_EXEC: &str =
+    "converge-agent: commands are not allowed here, only a shell on a terminal and sftp\r\n";
 
 /// The connection's view of a session channel.
 pub(super) struct SessionChannel {
@@ -46,6 +52,16 @@ struct Preparation {
     environment: ClientEnvironment,
     terminal: Option<(Pty, String)>,
     signals: SignalRequests,
+}
+
+/// What else decides about a program, besides what its channel was told.
+pub(super) struct Surroundings<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) context: &'a SessionContext,
+    pub(super) key: &'a KeyOptions,
+    /// Where the program finds the client's authentication agent.
+    pub(super) agent_socket: Option<&'a Path>,
+    pub(super) notices: &'a Arc<ConnectionNotices>,
 }
 
 /// What a client asks a channel to run.
@@ -116,19 +132,20 @@ impl SessionChannel {
         &mut self,
         request: Request,
         connection: Handle,
-        shared: &Shared,
-        context: &SessionContext,
-        options: &KeyOptions,
-        notices: &Arc<ConnectionNotices>,
+        surroundings: &Surroundings<'_>,
     ) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
         let mut preparation = self.preparation.take()?;
         let pty = preparation.terminal.take();
-        let greeting = greeting(&request, pty.is_some(), shared, context, options);
-        let program = choose(request, &preparation.environment, pty.as_ref(), shared, context, options);
+        let greeting = greeting(&request, pty.is_some(), surroundings);
+        let (kind, program) = choose(request, &preparation.environment, pty.as_ref(), surroundings);
+        program.report(kind, pty.is_some(), surroundings);
         let Preparation { task: ChannelTask { input, closed, over }, slot, output, signals, .. } =
             preparation;
-        let output = ChannelOutput::new(output, connection);
-        let pty = pty.map(|(pty, term)| Terminal { pty, notices: notices.terminal(&term), greeting });
+        // What a terminal shows may go on for ever without anybody.
+        let activity = pty.is_none().then(|| surroundings.shared.activity.clone());
+        let output = ChannelOutput::new(output, connection, activity);
+        let pty =
+            pty.map(|(pty, term)| Terminal { pty, notices: surroundings.notices.terminal(&term), greeting });
         Some(async move {
             run(program, pty, input, output, signals, closed).await;
             drop((over, slot));
@@ -144,32 +161,53 @@ enum Program {
     Impossible(String),
 }
 
+impl Program {
+    /// Tells of a program that is about to start.
+    fn report(&self, kind: &'static str, terminal: bool, surroundings: &Surroundings<'_>) {
+        let command = match self {
+            Self::Launch(launch) => launch.command.as_ref().map(|line| line.to_string_lossy().into_owned()),
+            Self::Sftp(_) => None,
+            Self::Impossible(_) => return,
+        };
+        let session = surroundings.context.id.clone();
+        surroundings.shared.events.emit(Event::Exec { session, kind, command, terminal });
+    }
+}
+
+/// What to run, and what that is called in events.
 fn choose(
     request: Request,
     client: &ClientEnvironment,
     pty: Option<&(Pty, String)>,
-    shared: &Shared,
-    context: &SessionContext,
-    options: &KeyOptions,
-) -> Program {
-    let is_sftp = match &options.command {
+    surroundings: &Surroundings<'_>,
+) -> (&'static str, Program) {
+    let Surroundings { shared, context, key, agent_socket, .. } = *surroundings;
+    let forced = shared.policy.forced_command(key);
+    let is_sftp = match forced {
         Some(forced) => forced.trim() == INTERNAL_SFTP,
         None => matches!(request, Request::Sftp),
     };
+    if is_sftp {
+        let config =
+            SftpConfig { root_dir: shared.working_dir.clone(), read_only: shared.policy.read_only_sftp };
+        return ("sftp", Program::Sftp(config));
+    }
+    let kind = if forced.is_none() && matches!(request, Request::Shell) { "shell" } else { "exec" };
+    let is_command = matches!(request, Request::Command(_)) || pty.is_none();
+    if forced.is_none() && is_command && !shared.policy.exec {
+        return (kind, Program::Impossible(NO_EXEC.to_owned()));
+    }
     let requested: Option<OsString> = match request {
         Request::Shell => None,
         Request::Command(line) => Some(OsString::from_vec(line)),
         Request::Sftp => Some(INTERNAL_SFTP.into()),
     };
-    if is_sftp {
-        return Program::Sftp(SftpConfig { root_dir: shared.working_dir.clone() });
-    }
     let Some(shell) = shell::choose(&shared.shells, &shared.environment) else {
-        return Program::Impossible("converge-agent: no shell found\r\n".to_owned());
+        return (kind, Program::Impossible("converge-agent: no shell found\r\n".to_owned()));
     };
     let terminal_name = pty.and_then(|(pty, _)| pty.name().ok());
     let terminal = pty.zip(terminal_name.as_deref()).map(|((_, term), name)| (term.as_str(), name));
-    let (command, original_command) = match &options.command {
+    let (command, original_command) = match forced {
         Some(forced) => (Some(forced.into()), requested.as_deref()),
         None => (requested.clone(), None),
     };
@@ -178,31 +216,29 @@ fn choose(
         context,
         &Particulars {
             client,
-            key: &options.environment,
+            key: &key.environment,
             shell: shell.as_os_str(),
             working_dir: shared.working_dir.as_os_str(),
             terminal,
             original_command,
+            agent_socket,
         },
     );
-    Program::Launch(Launch {
+    let launch = Launch {
         shell,
         command,
         environment,
         working_dir: shared.working_dir.clone(),
         stopping: context.stopping.clone(),
-    })
+    };
+    (kind, Program::Launch(launch))
 }
 
-/// What a shell on a terminal begins with, unless its key forces a command.
-fn greeting(
-    request: &Request,
-    has_terminal: bool,
-    shared: &Shared,
-    context: &SessionContext,
-    options: &KeyOptions,
-) -> Option<String> {
-    let greets = has_terminal && matches!(request, Request::Shell) && options.command.is_none();
+/// What a shell on a terminal begins with, unless a command is forced.
+fn greeting(request: &Request, has_terminal: bool, surroundings: &Surroundings<'_>) -> Option<String> {
+    let Surroundings { shared, context, key, .. } = *surroundings;
+    let is_forced = shared.policy.forced_command(key).is_some();
+    let greets = has_terminal && matches!(request, Request::Shell) && !is_forced;
     let text = shared.login_text.as_ref().filter(|_| greets)?;
     Some(text.for_session(&context.id, &shared.life.snapshot()))
 }

@@ -1,6 +1,7 @@
 //! The environment of users' programs.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use super::SessionContext;
 
@@ -71,6 +72,8 @@ pub(super) struct Particulars<'a> {
     /// Terminal type and name of the terminal.
     pub(super) terminal: Option<(&'a str, &'a OsStr)>,
     pub(super) original_command: Option<&'a OsStr>,
+    /// The client's authentication agent. The agent's own, from its start, stays when there is none.
+    pub(super) agent_socket: Option<&'a Path>,
 }
 
 /// Puts an environment together; later parts win: the agent's own at its start, the session's, the client's, the
@@ -102,6 +105,9 @@ pub(super) fn build(
         add("SSH_CLIENT", format!("{} {} {}", client.ip(), client.port(), local.port()).as_ref());
         let connection = format!("{} {} {} {}", client.ip(), client.port(), local.ip(), local.port());
         add("SSH_CONNECTION", connection.as_ref());
+    }
+    if let Some(socket) = particulars.agent_socket {
+        add("SSH_AUTH_SOCK", socket.as_os_str());
     }
     if let Some(command) = particulars.original_command {
         add("SSH_ORIGINAL_COMMAND", command);
@@ -154,6 +160,7 @@ mod tests {
                 working_dir: OsStr::new("/"),
                 terminal: Some(("xterm", OsStr::new("/dev/pts/1"))),
                 original_command: None,
+                agent_socket: None,
             },
         );
         let last =

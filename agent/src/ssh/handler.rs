@@ -10,13 +10,15 @@ use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Sessi
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
 use tracing::{Instrument, debug};
 
-use super::channel::{Request, SFTP, SessionChannel};
+use super::channel::{Request, SFTP, SessionChannel, Surroundings};
 use super::channels::{Channels, MAX_CHANNELS};
 use super::connection::Life;
 use super::exit::requested_signal;
 use super::flow::{InputOverflow, TRICKLE_DELAY};
+use super::forward::{Forwards, Opening};
 use super::login::{LoggedIn, Login};
 use super::notices::ConnectionNotices;
+use super::policy::Forward;
 use super::{SessionContext, Shared, SshError};
 use crate::authorized_keys::KeyOptions;
 use crate::events::Event;
@@ -39,6 +41,7 @@ pub(super) struct ConnectionHandler {
     /// From the login on.
     presence: Option<Presence>,
     channels: Channels,
+    forwards: Forwards,
 }
 
 impl ConnectionHandler {
@@ -47,15 +50,18 @@ impl ConnectionHandler {
         context.environment.push(("CONVERGE_SESSION".to_owned(), session.clone()));
         let to_client = context.notify_client.clone();
         let channels = Channels::new(life.ended.clone());
+        let context = Arc::new(context);
+        let forwards = Forwards::new(Arc::clone(&shared), Arc::clone(&context), life.clone(), &channels);
         Self {
             login: Login::new(&shared, &life),
             notices: Arc::new(ConnectionNotices::new(shared.life.clone(), session, to_client)),
             shared,
-            context: Arc::new(context),
+            context,
             life,
             options: None,
             presence: None,
             channels,
+            forwards,
         }
     }
 
@@ -77,7 +83,14 @@ impl ConnectionHandler {
     fn start(&mut self, id: ChannelId, request: Request, session: &mut Session) -> Result<(), SshError> {
         debug!(channel = id.number(), ?request, "program requested");
         let task = self.channels.session_mut(id).zip(self.options.as_ref()).and_then(|(channel, options)| {
-            channel.start(request, session.handle(), &self.shared, &self.context, options, &self.notices)
+            let surroundings = Surroundings {
+                shared: &self.shared,
+                context: &self.context,
+                key: options,
+                agent_socket: self.forwards.agent_socket(),
+                notices: &self.notices,
+            };
+            channel.start(request, session.handle(), &surroundings)
         });
         match task {
             Some(task) => {
@@ -97,6 +110,14 @@ fn reply(granted: bool, id: ChannelId, session: &mut Session) -> Result<(), SshE
         session.channel_failure(id)?;
     }
     Ok(())
+}
+
+/// Answers a request whose refusal has no room for words: OpenSSH's client shows these with `-v`.
+fn granted(result: Result<(), String>, session: &mut Session) -> Result<bool, SshError> {
+    if let Err(text) = &result {
+        session.debug(true, text, "")?;
+    }
+    Ok(result.is_ok())
 }
 
 async fn refuse(reply: ChannelOpenHandle, reason: &str) {
@@ -155,27 +176,79 @@ impl Handler for ConnectionHandler {
 
     async fn channel_open_direct_tcpip(
         &mut self,
-        _channel: Channel<Msg>,
-        _host_to_connect: &str,
-        _port_to_connect: u32,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
         _originator_address: &str,
         _originator_port: u32,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), SshError> {
-        refuse(reply, "this agent does not forward ports").await;
+        let opening = Opening { channel, reply, connection: session.handle() };
+        let forward = Forward::Connect { host, port };
+        self.forwards.connect(forward, opening, self.options.as_ref(), &mut self.channels).await;
         Ok(())
     }
 
     async fn channel_open_direct_streamlocal(
         &mut self,
-        _channel: Channel<Msg>,
-        _socket_path: &str,
+        channel: Channel<Msg>,
+        path: &str,
         reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), SshError> {
+        let opening = Opening { channel, reply, connection: session.handle() };
+        let forward = Forward::ConnectSocket(path);
+        self.forwards.connect(forward, opening, self.options.as_ref(), &mut self.channels).await;
+        Ok(())
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
         _session: &mut Session,
     ) -> Result<(), SshError> {
-        refuse(reply, "this agent does not forward sockets").await;
+        self.forwards.confirmed(id, &mut self.channels);
         Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        host: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, SshError> {
+        let listening = self.forwards.listen(host, *port, self.options.as_ref(), session.handle());
+        granted(listening.map(|chosen| *port = chosen), session)
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        host: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, SshError> {
+        Ok(self.forwards.stop_listening(host, port).await)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, SshError> {
+        let listening = self.forwards.listen_on_socket(path, self.options.as_ref(), session.handle());
+        granted(listening, session)
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, SshError> {
+        Ok(self.forwards.stop_listening_on_socket(path).await)
+    }
+
+    async fn agent_request(&mut self, _id: ChannelId, session: &mut Session) -> Result<bool, SshError> {
+        let forwarding = self.forwards.forward_agent(self.options.as_ref(), session.handle());
+        granted(forwarding, session)
     }
 
     async fn channel_open_x11(

@@ -1,11 +1,16 @@
 //! What goes back to the client on one channel.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::{Bytes, BytesMut};
 use russh::server::{Handle, Msg};
 use russh::{ChannelWriteHalf, Sig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::exit::Exit;
+use crate::activity::Activity;
 
 /// How much is read from a program at once: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;
@@ -34,11 +39,19 @@ pub(super) struct ConnectionClosed;
 pub(super) struct ChannelOutput {
     channel: ChannelWriteHalf<Msg>,
     connection: Handle,
+    /// Told of what is sent, when that is a user's doing.
+    activity: Option<Activity>,
 }
 
 impl ChannelOutput {
-    pub(super) fn new(channel: ChannelWriteHalf<Msg>, connection: Handle) -> Self {
-        Self { channel, connection }
+    /// What is sent counts as a user's activity when there is an `activity`: not that of terminals, nor what others
+    /// send into forwarded ports.
+    pub(super) fn new(
+        channel: ChannelWriteHalf<Msg>,
+        connection: Handle,
+        activity: Option<Activity>,
+    ) -> Self {
+        Self { channel, connection, activity }
     }
 
     /// Sends bytes; not cancel-safe, part of them may have been sent.
@@ -47,7 +60,11 @@ impl ChannelOutput {
             Stream::Stdout => self.channel.data_bytes(bytes).await,
             Stream::Stderr => self.channel.extended_data_bytes(STDERR, bytes).await,
         }
-        .map_err(|_| ConnectionClosed)
+        .map_err(|_| ConnectionClosed)?;
+        if let Some(activity) = &self.activity {
+            activity.touch();
+        }
+        Ok(())
     }
 
     /// Sends everything from `source` until its end, or until the connection ends.
@@ -62,7 +79,18 @@ impl ChannelOutput {
 
     /// Standard output for code that wants to write by itself.
     pub(super) fn stdout(&self) -> impl AsyncWrite + Send + Unpin + 'static {
-        self.channel.make_writer()
+        CountedWriter { inner: self.channel.make_writer(), activity: self.activity.clone() }
+    }
+
+    /// Says that no more bytes follow; the other direction stays open.
+    pub(super) async fn end(&self) -> Result<(), ConnectionClosed> {
+        self.channel.eof().await.map_err(|_| ConnectionClosed)
+    }
+
+    /// Ends the channel of a forwarded connection, in both directions.
+    pub(super) async fn close(self) {
+        // Fails only when the connection has ended, and then there is nobody to tell.
+        let _ = self.channel.close().await;
     }
 
     /// Ends the channel. The order matters: a client that sees CLOSE first takes the exit status for lost.
@@ -88,9 +116,37 @@ impl ChannelOutput {
 pub(super) async fn read_chunk<R: AsyncRead + Unpin>(
     source: &mut R,
     buffer: &mut BytesMut,
-) -> std::io::Result<usize> {
+) -> io::Result<usize> {
     if buffer.capacity() - buffer.len() < LEAST_READ_BYTES {
         *buffer = BytesMut::with_capacity(READ_BYTES);
     }
     source.read_buf(buffer).await
+}
+
+/// Counts what is written as a user's activity.
+struct CountedWriter<W> {
+    inner: W,
+    activity: Option<Activity>,
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for CountedWriter<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(context, data))?;
+        if let Some(activity) = &self.activity {
+            activity.touch();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
 }
