@@ -9,8 +9,13 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
     host: String,
-    /// `None`: any.
-    port: Option<u16>,
+    port: Port,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    Any,
+    Only(u16),
 }
 
 impl HostPort {
@@ -26,15 +31,15 @@ impl HostPort {
         let printable =
             host.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'[' | b']' | b'/'));
         (printable && !host.is_empty()).then_some(())?;
-        Some(Self { host: host.to_owned(), port: parse_port(port)? })
+        Some(Self { host: host.to_owned(), port: Port::parse(port)? })
     }
 
     /// Reads `PORT` as well, which is that port with any host.
     pub fn parse_bare_port(text: &str) -> Option<Self> {
-        match text.contains(':') {
-            true => Self::parse(text),
-            false => Some(Self { host: "*".to_owned(), port: parse_port(text)? }),
+        if text.contains(':') {
+            return Self::parse(text);
         }
+        Some(Self { host: "*".to_owned(), port: Port::parse(text)? })
     }
 
     /// Whether the host is one, or any, and not a pattern for some.
@@ -44,7 +49,11 @@ impl HostPort {
 
     /// Whether this host and port are meant.
     pub fn matches(&self, host: &str, port: u32) -> bool {
-        self.port.is_none_or(|own| u32::from(own) == port) && self.matches_host(host)
+        let port_matches = match self.port {
+            Port::Any => true,
+            Port::Only(own) => u32::from(own) == port,
+        };
+        port_matches && self.matches_host(host)
     }
 
     fn matches_host(&self, host: &str) -> bool {
@@ -55,14 +64,16 @@ impl HostPort {
     }
 }
 
-fn parse_port(text: &str) -> Option<Option<u16>> {
-    match text {
-        "*" => Some(None),
-        // Rust would take a plus sign, too.
-        text if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            text.parse().ok().filter(|port| *port > 0).map(Some)
+impl Port {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "*" => Some(Self::Any),
+            // Rust would take a plus sign, too.
+            text if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                text.parse().ok().filter(|port| *port > 0).map(Self::Only)
+            }
+            _ => None,
         }
-        _ => None,
     }
 }
 

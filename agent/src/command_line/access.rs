@@ -66,25 +66,28 @@ impl AccessArguments {
     /// # Errors
     /// When `--allow-forward` contradicts itself.
     pub fn policy(&self) -> anyhow::Result<Policy> {
-        let mut policy = Policy::default();
-        policy.forward = match self.allow_forward.as_slice() {
-            [ForwardWord::All] => ForwardPolicy::All,
-            [ForwardWord::None] => ForwardPolicy::Only(Vec::new()),
-            words => {
-                let mut rules = Vec::new();
-                for word in words {
-                    match word {
-                        ForwardWord::Rule(rule) => rules.push(rule.clone()),
-                        _ => bail!("--allow-forward: all and none stand alone; leave them or the rest out"),
-                    }
-                }
-                ForwardPolicy::Only(rules)
+        Ok(Policy {
+            forward: self.forward_policy()?,
+            read_only_sftp: self.read_only_sftp,
+            exec: !self.no_exec,
+            command: self.command.clone(),
+        })
+    }
+
+    fn forward_policy(&self) -> anyhow::Result<ForwardPolicy> {
+        match self.allow_forward.as_slice() {
+            [ForwardWord::All] => return Ok(ForwardPolicy::All),
+            [ForwardWord::None] => return Ok(ForwardPolicy::Only(Vec::new())),
+            _ => {}
+        }
+        let mut rules = Vec::new();
+        for word in &self.allow_forward {
+            match word {
+                ForwardWord::Rule(rule) => rules.push(rule.clone()),
+                _ => bail!("--allow-forward: all and none stand alone; leave them or the rest out"),
             }
-        };
-        policy.read_only_sftp = self.read_only_sftp;
-        policy.exec = !self.no_exec;
-        policy.command.clone_from(&self.command);
-        Ok(policy)
+        }
+        Ok(ForwardPolicy::Only(rules))
     }
 }
 

@@ -13,16 +13,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use russh::server::{ChannelOpenHandle, Handle, Msg};
-use russh::{Channel, ChannelId, ChannelOpenFailure};
+use russh::server::{ChannelOpenHandle, Handle};
+use russh::{ChannelId, ChannelOpenFailure};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info};
 
-use super::channels::{ChannelTask, Channels, MAX_CHANNELS, Slot};
+use super::channels::{Channels, MAX_CHANNELS};
 use super::connection::Life;
-use super::output::ChannelOutput;
 use super::policy::Forward;
 use super::{SessionContext, Shared};
 use crate::authorized_keys::KeyOptions;
@@ -31,12 +30,14 @@ use crate::events::Event;
 mod agent;
 mod connect;
 mod listener;
+mod local;
 mod pump;
 mod remote;
 
 use connect::words;
 use listener::Listener;
-use pump::{Socket, pump};
+pub(super) use local::Opening;
+use local::Target;
 use remote::{Arrivals, Origin};
 
 /// In how many places one connection may listen at the same time.
@@ -80,13 +81,6 @@ enum Place {
 struct Listening {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// A channel that a client wants to open, and how to answer.
-pub(super) struct Opening {
-    pub(super) channel: Channel<Msg>,
-    pub(super) reply: ChannelOpenHandle,
-    pub(super) connection: Handle,
 }
 
 /// Why a forward is refused.
@@ -134,13 +128,14 @@ impl Forwards {
                 Some(slot) => {
                     let target = Target::new(forward, &self.means.shared.working_dir);
                     let task = channels.add_forward(opening.channel.id());
-                    let serving = self.means.clone().connect(
+                    let serving = local::serve(
                         forward.kind(),
                         target,
                         opening,
                         task,
                         slot,
                         Arc::clone(&self.connecting),
+                        self.means.clone(),
                     );
                     self.means.life.tasks.spawn(serving.in_current_span());
                     return;
@@ -157,7 +152,7 @@ impl Forwards {
         host: &str,
         port: u32,
         key: Option<&KeyOptions>,
-        connection: Handle,
+        connection: &Handle,
     ) -> Result<u32, String> {
         let forward = Forward::Listen { host, port };
         let bound = self.may_listen(forward, key).and_then(|()| {
@@ -167,7 +162,7 @@ impl Forwards {
         let (listeners, port) = self.means.reported(forward, bound)?;
         let port = u32::from(port);
         let place = Place::Port { host: host.to_owned(), port };
-        self.serve(place, listeners, &Origin::Port { host: host.to_owned(), port }, &connection);
+        self.serve(place, listeners, &Origin::Port { host: host.to_owned(), port }, connection);
         Ok(port)
     }
 
@@ -176,7 +171,7 @@ impl Forwards {
         &mut self,
         path: &str,
         key: Option<&KeyOptions>,
-        connection: Handle,
+        connection: &Handle,
     ) -> Result<(), String> {
         let forward = Forward::ListenSocket(path);
         let bound = self.may_listen(forward, key).and_then(|()| {
@@ -185,7 +180,7 @@ impl Forwards {
         });
         let listener = self.means.reported(forward, bound)?;
         let origin = Origin::Socket(path.to_owned());
-        self.serve(Place::Socket(path.to_owned()), vec![listener], &origin, &connection);
+        self.serve(Place::Socket(path.to_owned()), vec![listener], &origin, connection);
         Ok(())
     }
 
@@ -257,77 +252,11 @@ impl Forwards {
     }
 }
 
-/// A place to connect to, apart from the request that named it.
-enum Target {
-    Port { host: String, port: u32 },
-    Socket(PathBuf),
-}
-
-impl Target {
-    /// Paths that are not absolute start where programs do.
-    fn new(forward: Forward<'_>, working_dir: &Path) -> Self {
-        match forward {
-            Forward::Connect { host, port } => Self::Port { host: host.to_owned(), port },
-            other => Self::Socket(working_dir.join(other.to_string())),
-        }
-    }
-
-    async fn connect(&self) -> Result<Socket, String> {
-        match self {
-            Self::Port { host, port } => {
-                let number = u16::try_from(*port).ok().filter(|number| *number > 0);
-                let number =
-                    number.ok_or_else(|| format!("cannot connect to {host}:{port}: no such port"))?;
-                connect::tcp(host, number).await.map(Socket::from)
-            }
-            Self::Socket(path) => connect::unix(path).await.map(Socket::from),
-        }
-    }
-}
-
 impl Means {
     fn check(&self, forward: Forward<'_>, key: Option<&KeyOptions>) -> Result<(), Refusal> {
         let refused = |text| Refusal { code: ADMINISTRATIVELY_PROHIBITED, text };
         let key = key.ok_or_else(|| refused("nobody has logged in".to_owned()))?;
         self.shared.policy.check(key, &forward).map_err(|denied| refused(denied.to_string()))
-    }
-
-    /// One forwarded connection, from the client's wish to its end.
-    async fn connect(
-        self,
-        kind: &'static str,
-        target: Target,
-        opening: Opening,
-        task: ChannelTask,
-        slot: Slot,
-        connecting: Arc<Semaphore>,
-    ) {
-        let name = target.name();
-        let connected = tokio::select! {
-            biased;
-            () = self.life.ended.cancelled() => return,
-            connected = async {
-                // Fails only when the semaphore is closed, which it never is.
-                let _turn = connecting.acquire().await;
-                target.connect().await
-            } => connected.map_err(|text| Refusal { code: CONNECT_FAILED, text }),
-        };
-        self.report(kind, name, connected.as_ref().err());
-        let Opening { channel, reply, connection } = opening;
-        match connected {
-            Err(refusal) => refusal.send(reply).await,
-            Ok(socket) => {
-                let (_, output) = channel.split();
-                reply.accept().await;
-                // The library takes answers and data from two queues, and can take data first that were queued just
-                // after the answer; they would be lost. Behind this message, which does nothing, it cannot.
-                let _ = connection.channel_success(output.id()).await;
-                let activity = Some(self.shared.activity.clone());
-                let output = ChannelOutput::new(output, connection, activity);
-                pump(socket, task, output, &self.life.ended).await;
-            }
-        }
-        drop(slot);
     }
 
     /// Reports how a request to listen went; the error becomes the text for the user.
@@ -345,15 +274,6 @@ impl Means {
         let refused = refusal.map(|refusal| refusal.text.clone());
         let session = self.context.id.clone();
         self.shared.events.emit(Event::Forward { session, kind, target, refused });
-    }
-}
-
-impl Target {
-    fn name(&self) -> String {
-        match self {
-            Self::Port { host, port } => Forward::Connect { host, port: *port }.to_string(),
-            Self::Socket(path) => path.display().to_string(),
-        }
     }
 }
 

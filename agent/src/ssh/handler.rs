@@ -114,10 +114,9 @@ fn reply(granted: bool, id: ChannelId, session: &mut Session) -> Result<(), SshE
 
 /// Answers a request whose refusal has no room for words: OpenSSH's client shows these with `-v`.
 fn granted(result: Result<(), String>, session: &mut Session) -> Result<bool, SshError> {
-    if let Err(text) = &result {
-        session.debug(true, text, "")?;
-    }
-    Ok(result.is_ok())
+    let Err(text) = result else { return Ok(true) };
+    session.debug(true, &text, "")?;
+    Ok(false)
 }
 
 async fn refuse(reply: ChannelOpenHandle, reason: &str) {
@@ -220,7 +219,7 @@ impl Handler for ConnectionHandler {
         port: &mut u32,
         session: &mut Session,
     ) -> Result<bool, SshError> {
-        let listening = self.forwards.listen(host, *port, self.options.as_ref(), session.handle());
+        let listening = self.forwards.listen(host, *port, self.options.as_ref(), &session.handle());
         granted(listening.map(|chosen| *port = chosen), session)
     }
 
@@ -234,7 +233,7 @@ impl Handler for ConnectionHandler {
     }
 
     async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, SshError> {
-        let listening = self.forwards.listen_on_socket(path, self.options.as_ref(), session.handle());
+        let listening = self.forwards.listen_on_socket(path, self.options.as_ref(), &session.handle());
         granted(listening, session)
     }
 

@@ -19,7 +19,7 @@ const PORT_ATTEMPTS: usize = 8;
 /// Waits for connections in one place.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    Unix(UnixListener, #[expect(dead_code, reason = "it is there to be dropped")] SocketFile),
 }
 
 impl Listener {
@@ -27,7 +27,7 @@ impl Listener {
     pub(super) async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (stream.into(), Some(peer))),
-            Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| (stream.into(), None)),
+            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| (stream.into(), None)),
         }
     }
 }
@@ -105,10 +105,10 @@ pub(super) fn unix(path: &Path) -> io::Result<Listener> {
     // Before there is a file: its mode is taken from here, so that nobody gets in between.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     socket.bind(path)?;
-    let _file = SocketFile::new(path)?;
+    let file = SocketFile::new(path)?;
     // For systems that do not take the mode from the socket.
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(Listener::Unix { listener: socket.listen(QUEUE)?, _file })
+    Ok(Listener::Unix(socket.listen(QUEUE)?, file))
 }
 
 /// Removes the file of a socket when it is dropped, unless there is another one in its place by then.

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug};
 
+use super::Means;
 use super::listener::Listener;
 use super::pump::{Socket, pump};
-use super::{Means, Slot};
-use crate::ssh::channels::{ChannelTask, Channels};
+use crate::ssh::channels::{ChannelTask, Channels, Slot};
 use crate::ssh::output::ChannelOutput;
 
 /// Channels that connections from outside leave to the user, who may want another shell while they flood in.
