@@ -43,10 +43,10 @@ impl Policy {
         if let ForwardPolicy::Only(rules) = &self.forward
             && !rules.iter().any(|rule| rule.allows(forward))
         {
-            return Err(Denied { who: "agent", what: forward.to_string(), why: "--allow-forward" });
+            return Err(Denied { who: "agent", what: forward.deed(), why: "--allow-forward" });
         }
         match key_denial(key, forward) {
-            Some(why) => Err(Denied { who: "key", what: forward.to_string(), why }),
+            Some(why) => Err(Denied { who: "key", what: forward.deed(), why }),
             None => Ok(()),
         }
     }
@@ -168,6 +168,14 @@ impl Forward<'_> {
             Self::Agent => "agent",
         }
     }
+
+    fn deed(self) -> String {
+        match self {
+            Self::Connect { .. } | Self::ConnectSocket(_) => format!("forwarding to {self}"),
+            Self::Listen { .. } | Self::ListenSocket(_) => format!("listening on {self}"),
+            Self::Agent => format!("forwarding of {self}"),
+        }
+    }
 }
 
 impl fmt::Display for Forward<'_> {
@@ -185,7 +193,7 @@ impl fmt::Display for Forward<'_> {
 
 /// Why a forward is not allowed, in words for the user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this {who} does not allow to forward {what} ({why})")]
+#[error("this {who} does not allow {what} ({why})")]
 pub(super) struct Denied {
     who: &'static str,
     what: String,

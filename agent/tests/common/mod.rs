@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) mod example;
+pub(crate) mod forwarding;
+pub(crate) mod library_client;
 pub(crate) mod terminal;
 pub(crate) mod web;
 
