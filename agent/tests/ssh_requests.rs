@@ -195,9 +195,9 @@ async fn signals_reach_programs_with_and_without_a_terminal() {
             let mut seen = String::new();
             let armed = async {
                 while !seen.contains("armed") {
-                    match channel.wait().await.expect("the channel is open") {
-                        ChannelMsg::Data { data } => seen += &text(&data),
-                        _ => {}
+                    let message = channel.wait().await.expect("the channel is open");
+                    if let ChannelMsg::Data { data } = message {
+                        seen += &text(&data);
                     }
                 }
             };

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long it may take to look a name up and to reach one of its addresses.
 pub(super) const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// How long to wait before a Unix socket with a full queue is tried again.
+const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Connects to the first address of `host` that answers. The error is for the user.
 ///
@@ -36,12 +39,21 @@ pub(super) async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
 
 /// Connects to a Unix socket. The error is for the user.
 pub(super) async fn unix(path: &Path) -> Result<UnixStream, String> {
-    let name = path.display();
-    // Waits when the socket's queue is full.
-    match timeout(CONNECT_TIME, UnixStream::connect(path)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("cannot connect to {name}: {}", words(&error))),
-        Err(_) => Err(format!("cannot connect to {name}: no answer within {CONNECT_TIME:?}")),
+    let deadline = Instant::now() + CONNECT_TIME;
+    loop {
+        let trouble = match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(stream),
+            // The socket's queue is full, and the system has no way of telling when it no longer is.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Instant::now() < deadline {
+                    sleep(QUEUE_PAUSE).await;
+                    continue;
+                }
+                format!("too many wait there already, for {CONNECT_TIME:?}")
+            }
+            Err(error) => words(&error),
+        };
+        return Err(format!("cannot connect to {}: {trouble}", path.display()));
     }
 }
 
@@ -52,4 +64,45 @@ pub(super) fn words(error: &io::Error) -> String {
         text.truncate(end);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixSocket;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_whose_queue_is_full_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("socket");
+        let socket = UnixSocket::new_stream().expect("a socket");
+        socket.bind(&path).expect("it can be bound");
+        let listener = socket.listen(1).expect("it can listen");
+        let mut waiting = Vec::new();
+        while let Ok(stream) = UnixStream::connect(&path).await {
+            waiting.push(stream);
+        }
+        let accepting = async {
+            for _ in 0..=waiting.len() {
+                listener.accept().await.expect("a connection");
+            }
+        };
+        let (connected, ()) = tokio::join!(unix(&path), accepting);
+        connected.expect("there is room");
+    }
+
+    #[tokio::test]
+    async fn every_address_is_tried_and_the_last_trouble_is_said() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        // In most places this is ::1 first, where nobody listens.
+        tcp("localhost", port).await.expect("one of the addresses");
+        drop(listener);
+        assert_eq!(
+            tcp("localhost", port).await.expect_err("nobody listens"),
+            format!("cannot connect to localhost:{port}: Connection refused")
+        );
+        assert!(tcp("", port).await.expect_err("no name").starts_with("cannot "));
+    }
 }
