@@ -271,6 +271,17 @@ async fn a_connection_listens_in_so_many_places_and_no_more() {
         .expect("free at once");
     client.tcpip_forward("127.0.0.1", 0).await.expect("there is room again");
     client.tcpip_forward("some.name", 0).await.expect_err("names are not looked up");
+
+    // A socket whose file somebody has removed can be had again, and takes no second place.
+    for port in [ports[8], ports[9]] {
+        client.cancel_tcpip_forward("127.0.0.1", port).await.expect("it is there");
+    }
+    let socket = server.files.path("work/socket");
+    for _ in 0..3 {
+        client.streamlocal_forward("socket").await.expect("there is room");
+        client.streamlocal_forward("socket").await.expect_err("it is there");
+        std::fs::remove_file(&socket).expect("it is there");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

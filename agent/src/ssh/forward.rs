@@ -248,7 +248,10 @@ impl Forwards {
             self.means.life.tasks.spawn(serving.in_current_span())
         });
         let listening = Listening { tasks: tasks.collect(), stop };
-        self.listening.insert(place, listening);
+        // The same socket again, after somebody has removed its file: nobody can reach the old one any more.
+        if let Some(old) = self.listening.insert(place, listening) {
+            old.stop.cancel();
+        }
     }
 }
 
@@ -262,14 +265,17 @@ impl Means {
     /// Reports how a request to listen went; the error becomes the text for the user.
     fn reported<T>(&self, forward: Forward<'_>, result: Result<T, Refusal>) -> Result<T, String> {
         self.report(forward.kind(), forward.to_string(), result.as_ref().err());
-        result.map_err(|refusal| refusal.text)
+        result.map_err(|refusal| {
+            info!(reason = refusal.text, "a user's forward is refused");
+            refusal.text
+        })
     }
 
     fn report(&self, kind: &'static str, target: String, refusal: Option<&Refusal>) {
         match refusal {
             None => debug!(kind, target, "forward opened"),
-            Some(Refusal { code: CONNECT_FAILED, text }) => debug!(kind, reason = text, "forward failed"),
-            Some(Refusal { text, .. }) => info!(kind, reason = text, "forward refused"),
+            // A browser that uses `-D` opens hundreds.
+            Some(Refusal { text, .. }) => debug!(kind, target, reason = text, "forward refused"),
         }
         let refused = refusal.map(|refusal| refusal.text.clone());
         let session = self.context.id.clone();

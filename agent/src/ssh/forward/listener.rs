@@ -19,7 +19,8 @@ const PORT_ATTEMPTS: usize = 8;
 /// Waits for connections in one place.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "it is there to be dropped")] SocketFile),
+    /// The file is removed before the socket is closed: until then no other file can have its identity.
+    Unix(#[expect(dead_code, reason = "it is there to be dropped")] SocketFile, UnixListener),
 }
 
 impl Listener {
@@ -27,7 +28,7 @@ impl Listener {
     pub(super) async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (stream.into(), Some(peer))),
-            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| (stream.into(), None)),
+            Self::Unix(_, listener) => listener.accept().await.map(|(stream, _)| (stream.into(), None)),
         }
     }
 }
@@ -108,7 +109,7 @@ pub(super) fn unix(path: &Path) -> io::Result<Listener> {
     let file = SocketFile::new(path)?;
     // For systems that do not take the mode from the socket.
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(Listener::Unix(socket.listen(QUEUE)?, file))
+    Ok(Listener::Unix(file, socket.listen(QUEUE)?))
 }
 
 /// Removes the file of a socket when it is dropped, unless there is another one in its place by then.
