@@ -3,6 +3,7 @@
 mod common;
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use common::forwarding::text;
 use common::library_client::log_in;
@@ -178,6 +179,35 @@ async fn finish(channel: &mut russh::Channel<russh::client::Msg>) -> (String, Op
     (text(&output), status)
 }
 
+/// As [`finish`], and sends the signal again and again: one that comes just before a shell begins to read is noticed
+/// only when it has read.
+async fn signalled_to_the_end(
+    channel: &mut russh::Channel<russh::client::Msg>,
+    signal: &Sig,
+) -> (String, Option<u32>) {
+    let (mut output, mut status) = (String::new(), None);
+    let mut ticks = tokio::time::interval(Duration::from_millis(200));
+    let reading = async {
+        loop {
+            let message = tokio::select! {
+                _ = ticks.tick(), if status.is_none() => {
+                    channel.signal(signal.clone()).await.expect("it can be sent");
+                    continue;
+                }
+                message = channel.wait() => message,
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => output += &text(&data),
+                Some(ChannelMsg::ExitStatus { exit_status }) => status = Some(exit_status),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the channel ends");
+    (output, status)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_reach_programs_with_and_without_a_terminal() {
     let server = TestServer::start().await;
@@ -202,8 +232,7 @@ async fn signals_reach_programs_with_and_without_a_terminal() {
                 }
             };
             tokio::time::timeout(PATIENCE, armed).await.expect("the program runs");
-            channel.signal(signal.clone()).await.expect("it can be sent");
-            let (output, status) = finish(&mut channel).await;
+            let (output, status) = signalled_to_the_end(&mut channel, &signal).await;
             assert!(output.contains(&format!("got {name}")), "terminal: {terminal}: {output:?}");
             assert_eq!(status, Some(9), "{name}, terminal: {terminal}");
         }
