@@ -90,7 +90,8 @@ pub struct SshServerConfig {
     pub login_text: Option<LoginText>,
     /// What users may do. Default: everything.
     pub policy: Policy,
-    /// The agent directory; sockets for `-A` are made below it. Default: the system's directory for temporary files.
+    /// The agent directory. Sockets for `-A` are made below it, and no others below it are forwarded. Default: none, and
+    /// then the former are made in the system's directory for temporary files.
     pub agent_dir: Option<PathBuf>,
     /// After how many bytes in one direction new keys are agreed on: 64 KiB to [`REKEY_BYTES`], which is the default.
     pub rekey_bytes: usize,

@@ -116,6 +116,30 @@ async fn a_remote_socket_leads_to_the_client_and_only_for_the_jobs_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socks_proxy_leads_to_names_in_the_job() {
     let server = TestServer::start().await;
+    let (target, port) = (echo().await, free_port().await);
+    let _ssh = Forwarding::start(&server, &["-D", &format!("127.0.0.1:{port}")]).await;
+    for host in ["localhost", "127.0.0.1"] {
+        let mut stream = dial(port).await;
+        // RFC 1928: version 5, one method, without authentication; connect to a name.
+        stream.write_all(&[5, 1, 0]).await.expect("it takes it");
+        let mut chosen = [0; 2];
+        stream.read_exact(&mut chosen).await.expect("an answer");
+        assert_eq!(chosen, [5, 0]);
+        let mut request = vec![5, 1, 0, 3, u8::try_from(host.len()).expect("short")];
+        request.extend_from_slice(host.as_bytes());
+        request.extend_from_slice(&target.port().to_be_bytes());
+        stream.write_all(&request).await.expect("it takes it");
+        let mut answer = [0; 10];
+        stream.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(answer[..2], [5, 0], "{host}");
+        let data = noise(MIB);
+        assert_same_bytes(&exchange(stream, &data).await, &data);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_like_client_uses_the_socks_proxy() {
+    let server = TestServer::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let target = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
@@ -131,7 +155,7 @@ async fn a_socks_proxy_leads_to_names_in_the_job() {
     for version in ["--socks5-hostname", "--socks4a", "--socks5"] {
         let mut curl = Command::new("curl");
         curl.args(["-q", "-sS", "--noproxy", "", "-m", "60", version, &format!("127.0.0.1:{port}")]);
-        curl.arg(format!("http://localhost:{target}/"));
+        curl.arg(format!("http://localhost:{target}/")).kill_on_drop(true);
         assert_eq!(success(&run(curl, b"").await), "from job\n", "{version}");
     }
 }

@@ -5,6 +5,7 @@ mod common;
 use std::process::Output;
 
 use common::forwarding::{client_with_agent, free_port, ssh_agent, text};
+use common::library_client::log_in;
 use common::terminal::Terminal;
 use common::{TestServer, run, success};
 use converge_agent::ssh::{ForwardPolicy, SshServerConfig};
@@ -228,4 +229,31 @@ async fn a_forced_internal_sftp_is_file_transfer_alone() {
     run(server.ssh(&["-T"], "touch done"), b"").await;
     run(server.ssh(&["-T"], ""), b"touch done\n").await;
     assert!(!server.files.path("work/done").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_of_the_agent_itself_are_not_forwarded() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let below = place.path().to_owned();
+    let server = TestServer::start_with(|config| config.agent_dir = Some(below)).await;
+    let service = tokio::net::UnixListener::bind(place.path().join("control")).expect("it can be bound");
+    std::os::unix::fs::symlink(place.path(), server.files.path("link")).expect("it can be made");
+    let (direct, linked) = (place.path().join("control"), server.files.path("link/control"));
+    let (client, _opened) = log_in(&server, None).await;
+    for path in [&direct, &linked] {
+        let path = path.to_str().expect("UTF-8");
+        client.channel_open_direct_streamlocal(path).await.expect_err("it is the agent's");
+    }
+    for name in ["new", "control"] {
+        let path = server.files.path("link").join(name);
+        client.streamlocal_forward(path.to_str().expect("UTF-8")).await.expect_err("it would be the agent's");
+    }
+    assert!(!place.path().join("new").exists());
+
+    // Next to it everything is as usual.
+    let other = tokio::net::UnixListener::bind(server.files.path("other-socket")).expect("it can be bound");
+    let path = server.files.path("other-socket");
+    client.channel_open_direct_streamlocal(path.to_str().expect("UTF-8")).await.expect("a channel");
+    other.accept().await.expect("a connection");
+    drop(service);
 }

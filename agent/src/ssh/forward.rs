@@ -216,8 +216,10 @@ impl Forwards {
         }
         let forward = Forward::Agent;
         let made = self.means.check(forward, key).and_then(|()| {
-            agent::Socket::new(self.means.shared.agent_dir.as_deref())
-                .map_err(|error| Refusal::cannot_listen(forward, &words(&error)))
+            agent::Socket::new(self.means.shared.agent_dir.as_deref()).map_err(|error| Refusal {
+                code: CONNECT_FAILED,
+                text: format!("cannot make a socket for {forward}: {}", words(&error)),
+            })
         });
         let socket = self.means.reported(forward, made)?;
         self.agent = Some(socket.path());
@@ -259,7 +261,25 @@ impl Means {
     fn check(&self, forward: Forward<'_>, key: Option<&KeyOptions>) -> Result<(), Refusal> {
         let refused = |text| Refusal { code: ADMINISTRATIVELY_PROHIBITED, text };
         let key = key.ok_or_else(|| refused("nobody has logged in".to_owned()))?;
-        self.shared.policy.check(key, &forward).map_err(|denied| refused(denied.to_string()))
+        self.shared.policy.check(key, &forward).map_err(|denied| refused(denied.to_string()))?;
+        match forward {
+            Forward::ConnectSocket(path) | Forward::ListenSocket(path) if self.is_agents_own(path) => {
+                Err(refused("sockets in the agent's own directory are not forwarded".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a socket is, or would be, in the agent directory. There are the agent's control socket and other users'
+    /// authentication agents, and a key that may run one command alone should not get at them this way.
+    fn is_agents_own(&self, path: &str) -> bool {
+        let Some(own) = self.shared.agent_dir.as_deref().and_then(|own| own.canonicalize().ok()) else {
+            return false;
+        };
+        let path = self.shared.working_dir.join(path);
+        let exists = path.canonicalize().ok();
+        let place = exists.or_else(|| path.parent().and_then(|parent| parent.canonicalize().ok()));
+        place.is_some_and(|place| place.starts_with(own))
     }
 
     /// Reports how a request to listen went; the error becomes the text for the user.

@@ -45,3 +45,22 @@ impl Socket {
         drop(dir);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_with_a_name_too_long_for_sockets_is_an_error_and_leaves_nothing() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let long = place.path().join("x".repeat(100));
+        std::fs::create_dir(&long).expect("it can be made");
+        let error = Socket::new(Some(&long)).err().expect("no socket has such a name");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(std::fs::read_dir(&long).expect("it can be read").count(), 0);
+        let socket = Socket::new(Some(place.path())).expect("there is room for this one");
+        assert!(socket.path().exists());
+        drop(socket);
+        assert_eq!(std::fs::read_dir(place.path()).expect("it can be read").count(), 1);
+    }
+}
