@@ -33,8 +33,8 @@ pub struct AccessArguments {
     pub no_exec: bool,
     /// Run CMD whatever users ask for, which CMD finds in $SSH_ORIGINAL_COMMAND; internal-sftp allows file transfer
     /// alone. Wins over command= in key files
-    #[arg(long, env = "CONVERGE_COMMAND", value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
-    pub command: Option<String>,
+    #[arg(long = "command", env = "CONVERGE_COMMAND", value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
+    pub forced_command: Option<String>,
 }
 
 /// One word of `--allow-forward`.
@@ -70,7 +70,7 @@ impl AccessArguments {
             forward: self.forward_policy()?,
             read_only_sftp: self.read_only_sftp,
             exec: !self.no_exec,
-            command: self.command.clone(),
+            command: self.forced_command.clone(),
         })
     }
 
@@ -94,7 +94,7 @@ impl AccessArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     #[derive(Parser)]
     struct Program {
@@ -106,6 +106,12 @@ mod tests {
         let arguments = std::iter::once(&"program").chain(arguments);
         let program = Program::try_parse_from(arguments).map_err(|error| error.to_string())?;
         program.access.policy().map_err(|error| error.to_string())
+    }
+
+    /// `run` has a command of its own.
+    #[test]
+    fn arguments_of_the_whole_program_do_not_contradict_each_other() {
+        crate::command_line::CommandLine::command().debug_assert();
     }
 
     #[test]
