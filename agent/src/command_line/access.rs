@@ -12,9 +12,11 @@ pub struct AccessArguments {
     /// Shells to try before $SHELL, bash and sh
     #[arg(long, env = "CONVERGE_SHELLS", value_name = "LIST", value_delimiter = ',')]
     pub shells: Vec<PathBuf>,
-    /// What may be forwarded: all, none, or a list of HOST:PORT (-L, -D, -W, -J), unix:PATH (-L), listen:PORT (-R on
-    /// the loopback interface), listen:HOST:PORT and listen-unix:PATH (-R) and agent (-A). * stands for any host, port
-    /// or path. Programs, and so users with a shell, open connections as they like all the same
+    /// What may be forwarded: all, none, or a list
+    ///
+    /// HOST:PORT is for -L, -D, -W and -J, unix:PATH for -L, listen:PORT for -R on the loopback interface,
+    /// listen:HOST:PORT and listen-unix:PATH for -R, agent for -A. * stands for any host, port or path. Programs, and
+    /// so users with a shell, open connections as they like all the same
     #[arg(
         long,
         env = "CONVERGE_ALLOW_FORWARD",
@@ -23,16 +25,21 @@ pub struct AccessArguments {
         default_value = "all"
     )]
     pub allow_forward: Vec<ForwardWord>,
-    /// Refuse changes over sftp (and scp, which uses it). Shells and commands change things all the same: see --no-exec
-    /// and --command internal-sftp
+    /// Refuse changes over sftp
+    ///
+    /// Also over scp, which uses it. Shells and commands change things all the same: see --no-exec and
+    /// --command internal-sftp
     #[arg(long, env = "CONVERGE_READ_ONLY_SFTP")]
     pub read_only_sftp: bool,
-    /// Refuse commands (ssh HOST COMMAND, also with -t) and shells without a terminal: what is left are shells on a
-    /// terminal and sftp
+    /// Allow only shells on a terminal and sftp
+    ///
+    /// Refuses commands (ssh HOST COMMAND, also with -t) and shells without a terminal
     #[arg(long, env = "CONVERGE_NO_EXEC")]
     pub no_exec: bool,
-    /// Run CMD whatever users ask for, which CMD finds in $SSH_ORIGINAL_COMMAND; internal-sftp allows file transfer
-    /// alone. Wins over command= in key files
+    /// Run CMD whatever users ask for
+    ///
+    /// CMD finds what they asked for in $SSH_ORIGINAL_COMMAND; internal-sftp allows file transfer alone. Wins over
+    /// command= in key files
     #[arg(long = "command", env = "CONVERGE_COMMAND", value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
     pub forced_command: Option<String>,
 }
@@ -94,7 +101,7 @@ impl AccessArguments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     #[derive(Parser)]
     struct Program {
