@@ -78,6 +78,8 @@ impl Agent {
             .map_err(|error| AgentError::HostKey(error.to_string()))?;
         let mut ssh = SshServerConfig::new(config.host_key.clone(), config.users, config.working_dir);
         ssh.shells = config.shells;
+        ssh.policy = config.policy;
+        ssh.agent_dir = Some(config.agent_dir.clone());
         ssh.environment = config.environment;
         let (life, life_task) = life::life(LifeConfig {
             limits: config.limits,

@@ -118,7 +118,7 @@ mod tests {
     /// `run` has a command of its own.
     #[test]
     fn arguments_of_the_whole_program_do_not_contradict_each_other() {
-        crate::command_line::CommandLine::command().debug_assert();
+        <crate::command_line::CommandLine as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
