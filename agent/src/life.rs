@@ -219,6 +219,8 @@ pub struct Snapshot {
     pub users: Vec<Present>,
     /// Which clock runs out first, and when.
     pub deadline: Option<(Clock, Instant)>,
+    /// When the hard cap ends it.
+    pub latest: Option<Instant>,
     /// Whether the agent stays when the last user leaves.
     pub is_held: bool,
     /// What the clocks were set to.
@@ -226,8 +228,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn new(limits: ExpiryLimits) -> Self {
-        Self { users: Vec::new(), deadline: None, is_held: false, limits }
+    pub(crate) fn new(limits: ExpiryLimits) -> Self {
+        Self { users: Vec::new(), deadline: None, latest: None, is_held: false, limits }
     }
 
     fn deadline_of(deadline: Option<Deadline>) -> Option<(Clock, Instant)> {

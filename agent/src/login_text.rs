@@ -5,7 +5,7 @@ use crate::{
     life::{Present, Short, Snapshot},
     step::StepEnd,
 };
-use converge_proto::{expiry::Clock, rendezvous::messages::Name};
+use converge_proto::rendezvous::messages::Name;
 use std::fmt::Write;
 use tokio::time::Instant;
 
@@ -56,28 +56,27 @@ impl LoginText {
         if !others.is_empty() {
             writeln!(text, "Also here: {}.", others.join(", "))?;
         }
-        let end = if now.is_held {
-            "It is held: it stays open when the last user leaves"
-        } else {
-            "It ends when the last user leaves (to prevent that: converge-agent hold)"
-        };
-        write!(text, "{end}")?;
+        let mut ends = Vec::new();
+        if !now.is_held {
+            ends.push("when the last user leaves".to_owned());
+        }
         if let Some(idle) = now.limits.idle {
-            write!(text, ", or when nobody does anything for {}", Short(idle))?;
+            ends.push(format!("when nobody does anything for {}", Short(idle)));
         }
-        writeln!(text, ".")?;
-        if let Some((clock, at)) = now.deadline {
-            let left = Short(at.saturating_duration_since(Instant::now()));
-            if clock == Clock::Lifetime {
-                writeln!(text, "It ends in {left} whatever anybody does.")?;
-            }
+        if let Some(latest) = now.latest {
+            let left = Short(latest.saturating_duration_since(Instant::now()));
+            ends.push(format!("in {left} at the latest"));
         }
-        let step = if self.step.is_some() {
-            "end as if the step had succeeded: converge-agent resume; "
-        } else {
-            ""
-        };
-        writeln!(text, "More time: converge-agent extend 1h; {step}end with status N: converge-agent fail N.")
+        match ends.as_slice() {
+            [] => writeln!(text, "It stays until somebody ends it.")?,
+            [only] => writeln!(text, "It ends {only}.")?,
+            [others @ .., last] => writeln!(text, "It ends {}, or {last}.", others.join(", "))?,
+        }
+        let keep = if now.is_held { "" } else { "To keep it then: converge-agent hold. " };
+        writeln!(
+            text,
+            "{keep}More time: converge-agent extend 1h. To end it: converge-agent resume (status 0) or fail N."
+        )
     }
 }
 
@@ -94,4 +93,29 @@ pub(crate) fn describe(end: &StepEnd) -> String {
 
 fn name(present: &Present) -> String {
     present.user.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use converge_proto::expiry::ExpiryLimits;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_says_what_ends_it() {
+        let limits = |idle| ExpiryLimits { first: None, idle, lifetime: None, warn: Vec::new() };
+        let text = LoginText { job: "a job on vm".into(), job_url: None, step: Some("false failed".into()) };
+        let mut now = Snapshot::new(limits(Some(Duration::from_mins(10))));
+        now.latest = Some(Instant::now() + Duration::from_hours(5));
+        let lines = text.for_session("1", &now);
+        let expected = "This is a job on vm.\nfalse failed. To run it again: rerun\n\
+            It ends when the last user leaves, when nobody does anything for 10m, or in 5h at the latest.\n\
+            To keep it then: converge-agent hold. More time: converge-agent extend 1h. \
+            To end it: converge-agent resume (status 0) or fail N.\n";
+        assert_eq!(lines, expected);
+        now = Snapshot::new(limits(None));
+        now.is_held = true;
+        let lines = text.for_session("1", &now);
+        assert!(lines.contains("It stays until somebody ends it.\nMore time"), "{lines}");
+    }
 }

@@ -157,6 +157,11 @@ impl Expiry {
         self.warned.is_some()
     }
 
+    /// When the hard cap ends it.
+    pub fn latest(&self) -> Option<Instant> {
+        self.limits.lifetime.map(|limit| self.begun + limit)
+    }
+
     /// The clock that runs out first, as things are.
     pub fn deadline(&self) -> Option<Deadline> {
         let soft = if self.anybody_came {
@@ -172,11 +177,8 @@ impl Expiry {
                 _ => Deadline { clock, at, window },
             }
         });
-        let hard = self.limits.lifetime.map(|window| Deadline {
-            clock: Clock::Lifetime,
-            at: self.begun + window,
-            window,
-        });
+        let hard = self.limits.lifetime.zip(self.latest());
+        let hard = hard.map(|(window, at)| Deadline { clock: Clock::Lifetime, at, window });
         soft.into_iter().chain(hard).min_by_key(|deadline| deadline.at)
     }
 

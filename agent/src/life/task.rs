@@ -191,6 +191,7 @@ impl LifeTask {
         self.life.snapshots.send_replace(Snapshot {
             users: self.users.clone(),
             deadline: Snapshot::deadline_of(self.expiry.deadline()),
+            latest: self.expiry.latest().map(Into::into),
             is_held: self.expiry.is_held(),
             limits: self.expiry.limits().clone(),
         });
