@@ -189,14 +189,10 @@ async fn without_a_terminal_a_step_can_be_stopped_and_continued() {
     let folder = Folder::new();
     let mut step = Talking::start(folder.step(&["sh", "-c", "echo $$; exec sleep 1000"]).await);
     let pid = step.line().await;
-    let state = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the step runs");
-        stat.rsplit(") ").next().expect("a state").chars().next()
-    };
     step.signal("TSTP").await;
-    until("the step is stopped", || state() == Some('T')).await;
+    until("the step is stopped", || state(&pid) == Some('T')).await;
     step.signal("CONT").await;
-    until("the step runs again", || state() == Some('S')).await;
+    until("the step runs again", || state(&pid) == Some('S')).await;
     step.signal("TERM").await;
     assert_eq!(step.status().await, Some(143));
     let report = folder.report();
@@ -279,6 +275,12 @@ async fn ctrl_c_means_no_session_even_if_the_step_ends_first() {
     }
 }
 
+/// What a process does, as the system's one letter.
+fn state(pid: &str) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
 #[tokio::test]
 async fn with_a_terminal_the_step_reads_from_it_and_job_control_works() {
     let folder = Folder::new();
@@ -290,12 +292,16 @@ async fn with_a_terminal_the_step_reads_from_it_and_job_control_works() {
         .current_dir(folder.0.path())
         .env("TERM", "dumb");
     let mut terminal = Terminal::open(shell, 24, 200);
-    let step = "sh -c 'echo begun-$((1+1)); read x; echo got-$x; exit 3'";
+    let step = "sh -c 'echo begun-$((1+1))-$$-; read x; echo got-$x; exit 3'";
     terminal.type_text(&format!("PS1='prompt-$((1+1))'; '{}' report.json {step}\n", program.display())).await;
-    terminal.expect("begun-2").await;
+    terminal.expect("begun-2-").await;
+    let pid = terminal.expect("-").await;
+    let pid = pid.trim_end_matches('-').to_owned();
     terminal.type_text("\x1a").await;
     terminal.expect("Stopped").await;
     terminal.expect("prompt-2").await;
+    // bash waits for the agent alone. A step that was reading may still take what comes before it has stopped, too.
+    until("the step is stopped", || state(&pid) == Some('T')).await;
     terminal.type_text("fg\n").await;
     // What bash says when it continues the job: the whole line, which has the echoed `fg` in front of it.
     terminal.expect("report.json").await;
