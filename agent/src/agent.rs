@@ -80,6 +80,7 @@ impl Agent {
         ssh.shells = config.shells;
         ssh.policy = config.policy;
         ssh.agent_dir = Some(config.agent_dir.clone());
+        ssh.place = config.place;
         ssh.environment = config.environment;
         let (life, life_task) = life::life(LifeConfig {
             limits: config.limits,

@@ -22,6 +22,7 @@ mod access;
 mod clocks;
 mod inside;
 mod job;
+mod place;
 mod relay;
 mod users;
 
@@ -29,6 +30,7 @@ pub use access::AccessArguments;
 pub use clocks::ClockArguments;
 pub use inside::{Inside, InsideCommand};
 pub use job::JobArguments;
+pub use place::{PlaceArguments, SftpServerArguments};
 pub use relay::RelayArguments;
 pub use users::UserArguments;
 
@@ -57,6 +59,9 @@ pub struct CommandLine {
 pub enum Command {
     /// Run a step of the job, and open a session when it fails
     Run(Box<RunArguments>),
+    /// Serve sftp on stdin and stdout, in a container that this program was copied into
+    #[command(hide = true)]
+    SftpServer(SftpServerArguments),
     /// Something for an agent that runs.
     #[command(flatten)]
     Inside(InsideCommand),
@@ -128,6 +133,9 @@ pub struct AgentArguments {
     /// What they may do.
     #[command(flatten)]
     pub access: AccessArguments,
+    /// Where what they run runs.
+    #[command(flatten)]
+    pub place: PlaceArguments,
     /// When the agent ends by itself.
     #[command(flatten)]
     pub clocks: ClockArguments,
@@ -152,10 +160,12 @@ impl AgentArguments {
     ) -> anyhow::Result<Config> {
         let working_dir = std::env::current_dir().context("cannot find out the working directory")?;
         let (relay, proxy) = (self.relay.url()?, self.relay.proxy()?);
+        let place = self.place.place()?;
         // The last of what can be wrong, because it may go over the network.
         let host_key = directory.host_key(rand::random()).map_err(whole)?;
         let users = self.users.users(directory, &working_dir, proxy.clone()).await?;
         let job = self.job.job();
+        let login_text = LoginText::new(&job, step).inside(place.as_ref());
         Ok(Config {
             relay,
             insecure: self.relay.insecure,
@@ -166,12 +176,13 @@ impl AgentArguments {
             users,
             shells: self.access.shells.clone(),
             policy: self.access.policy()?,
+            place,
             limits: self.clocks.limits(),
             environment: in_front_of_path(
                 directory.tools(),
                 self.job.scrub_patterns().scrub(std::env::vars_os().collect()),
             ),
-            login_text: LoginText::new(&job, step),
+            login_text,
             job,
             events,
             working_dir,

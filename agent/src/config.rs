@@ -1,6 +1,6 @@
 //! What an agent runs with.
 
-use crate::{ci::CiJob, events::Events, login_text::LoginText, ssh::Policy, users::Users};
+use crate::{ci::CiJob, events::Events, login_text::LoginText, place::Place, ssh::Policy, users::Users};
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
 use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;
@@ -29,6 +29,8 @@ pub struct Config {
     pub shells: Vec<PathBuf>,
     /// What users may do.
     pub policy: Policy,
+    /// The container that programs run in; without one, here.
+    pub place: Option<Place>,
     /// Where sessions start.
     pub working_dir: PathBuf,
     /// What programs of sessions inherit.

@@ -24,6 +24,7 @@ pub mod host_port;
 pub mod life;
 pub mod login_text;
 pub mod notice;
+pub mod place;
 mod process_group;
 pub mod program;
 mod pty;

@@ -3,6 +3,7 @@
 use crate::{
     ci::CiJob,
     life::{Present, Short, Snapshot},
+    place::Place,
     step::StepEnd,
 };
 use converge_proto::rendezvous::messages::Name;
@@ -18,6 +19,9 @@ pub struct LoginText {
     pub job_url: Option<String>,
     /// The command that was run and how it ended, such as "`make test` failed with status 2".
     pub step: Option<String>,
+    /// The container that shells and commands run in, such as "the container web". The commands for the agent are not
+    /// there.
+    pub place: Option<String>,
 }
 
 impl LoginText {
@@ -31,7 +35,13 @@ impl LoginText {
             job: format!("{title}{system} on {}", Name::new(host)),
             job_url: job.url.as_ref().map(ToString::to_string),
             step,
+            place: None,
         }
+    }
+
+    /// With the container that shells and commands run in.
+    pub(crate) fn inside(self, place: Option<&Place>) -> Self {
+        Self { place: place.map(ToString::to_string), ..self }
     }
 
     /// The lines for this session.
@@ -48,8 +58,13 @@ impl LoginText {
             Some(url) => writeln!(text, ": {url}")?,
             None => writeln!(text, ".")?,
         }
-        if let Some(step) = &self.step {
-            writeln!(text, "{step}. To run it again: rerun")?;
+        match (&self.step, &self.place) {
+            (Some(step), None) => writeln!(text, "{step}. To run it again: rerun")?,
+            (Some(step), Some(_)) => writeln!(text, "{step}.")?,
+            (None, _) => {}
+        }
+        if let Some(place) = &self.place {
+            writeln!(text, "Shells, commands and sftp are inside {place}; forwarded ports are the job's.")?;
         }
         let others: Vec<_> =
             now.users.iter().filter(|present| present.session != session).map(name).collect();
@@ -71,6 +86,9 @@ impl LoginText {
             [] => writeln!(text, "It stays until somebody ends it.")?,
             [only] => writeln!(text, "It ends {only}.")?,
             [others @ .., last] => writeln!(text, "It ends {}, or {last}.", others.join(", "))?,
+        }
+        if self.place.is_some() {
+            return Ok(());
         }
         let keep = if now.is_held { "" } else { "To keep it then: converge-agent hold. " };
         writeln!(
@@ -101,10 +119,29 @@ mod tests {
     use converge_proto::expiry::ExpiryLimits;
     use std::time::Duration;
 
+    #[test]
+    fn commands_that_are_not_in_a_container_are_not_recommended_there() {
+        let now = Snapshot::new(ExpiryLimits { first: None, idle: None, lifetime: None, warn: Vec::new() });
+        let text =
+            LoginText { job: "a job".to_owned(), step: Some("it failed".to_owned()), ..LoginText::default() };
+        let here = text.for_session("x", &now);
+        assert!(here.contains("rerun") && here.contains("converge-agent extend"), "{here}");
+        let inside = LoginText { place: Some("the container web".to_owned()), ..text };
+        let inside = inside.for_session("x", &now);
+        assert!(inside.contains("Shells, commands and sftp are inside the container web"), "{inside}");
+        assert!(inside.contains("it failed.") && !inside.contains("rerun"), "{inside}");
+        assert!(!inside.contains("converge-agent"), "{inside}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_says_what_ends_it() {
         let limits = |idle| ExpiryLimits { first: None, idle, lifetime: None, warn: Vec::new() };
-        let text = LoginText { job: "a job on vm".into(), job_url: None, step: Some("false failed".into()) };
+        let text = LoginText {
+            job: "a job on vm".into(),
+            job_url: None,
+            step: Some("false failed".into()),
+            place: None,
+        };
         let mut now = Snapshot::new(limits(Some(Duration::from_mins(10))));
         now.latest = Some(Instant::now() + Duration::from_hours(5));
         let lines = text.for_session("1", &now);

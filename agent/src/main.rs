@@ -23,6 +23,7 @@ fn main() -> ExitCode {
 fn run(command_line: CommandLine) -> anyhow::Result<u8> {
     match command_line.command {
         Some(Command::Inside(command)) => command.run(),
+        Some(Command::SftpServer(arguments)) => arguments.run(),
         Some(Command::Run(arguments)) => on_runtime(program::run(&arguments)),
         None => on_runtime(program::serve(&command_line.agent)),
     }

@@ -36,12 +36,14 @@ use crate::events::Events;
 use crate::life::Life;
 use crate::login_text::LoginText;
 use crate::notice::Notice;
+use crate::place::Place;
 use crate::users::Users;
 
 mod algorithms;
 mod channel;
 mod channels;
 mod connection;
+mod elsewhere;
 mod environment;
 mod exit;
 mod file_transfer;
@@ -66,6 +68,7 @@ pub use environment::ALLOWED_VARIABLES;
 pub use forward::MAX_LISTENING;
 pub use policy::{ForwardPolicy, ForwardRule, Policy};
 
+pub(crate) use shell::find as find_program;
 use slow_down::RecentFailures;
 
 /// What an [`SshServer`] needs.
@@ -76,6 +79,8 @@ pub struct SshServerConfig {
     pub users: Users,
     /// Shells to try before `$SHELL`, bash and sh: paths, or names to look for in `PATH`. Default: none.
     pub shells: Vec<PathBuf>,
+    /// The container that programs and sftp run in. Default: none, they run here.
+    pub place: Option<Place>,
     /// Where programs start and relative file names of sftp begin; absolute.
     pub working_dir: PathBuf,
     /// The environment programs inherit. Default: the agent's own, as it is when this is made.
@@ -104,6 +109,7 @@ impl SshServerConfig {
             host_key,
             users: users.into(),
             shells: Vec::new(),
+            place: None,
             working_dir: working_dir.into(),
             environment: std::env::vars_os().collect(),
             activity: Activity::new(),
@@ -193,6 +199,7 @@ struct Shared {
     users: Users,
     failures: Arc<RecentFailures>,
     shells: Vec<PathBuf>,
+    place: Option<Place>,
     working_dir: PathBuf,
     environment: Vec<(OsString, OsString)>,
     activity: Activity,
@@ -213,7 +220,7 @@ impl SshServer {
         if !config.working_dir.is_absolute() {
             return Err(SshConfigError::WorkingDir(config.working_dir));
         }
-        if shell::choose(&config.shells, &config.environment).is_none() {
+        if config.place.is_none() && shell::choose(&config.shells, &config.environment).is_none() {
             return Err(SshConfigError::NoShell);
         }
         Ok(Self {
@@ -222,6 +229,7 @@ impl SshServer {
                 users: config.users,
                 failures: Arc::default(),
                 shells: config.shells,
+                place: config.place,
                 working_dir: config.working_dir,
                 environment: config.environment,
                 activity: config.activity,

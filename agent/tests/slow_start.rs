@@ -39,6 +39,7 @@ async fn relay_that_says_nothing_is_probed_once_and_dialed_again() {
         host_key: directory.host_key([7; 32]).expect("a key"),
         users: AuthorizedKeys::new(Vec::<std::path::PathBuf>::new()).into(),
         shells: Vec::new(),
+        place: None,
         policy: converge_agent::ssh::Policy::default(),
         working_dir: directory.path().to_owned(),
         environment: std::env::vars_os().collect(),

@@ -20,9 +20,10 @@ use super::notices::ConnectionNotices;
 use super::output::{ChannelOutput, Stream};
 use super::process::{self, Launch, SignalRequests};
 use super::terminal::Terminal;
-use super::{SessionContext, Shared, file_transfer, shell, terminal};
+use super::{SessionContext, Shared, elsewhere, file_transfer, shell, terminal};
 use crate::authorized_keys::KeyOptions;
 use crate::events::Event;
+use crate::place::Place;
 use crate::pty::{Pty, PtyControl, PtySize};
 use crate::sftp::SftpConfig;
 
@@ -147,7 +148,7 @@ impl SessionChannel {
         let pty =
             pty.map(|(pty, term)| Terminal { pty, notices: surroundings.notices.terminal(&term), greeting });
         Some(async move {
-            run(program, pty, input, output, signals, closed).await;
+            Box::pin(run(program, pty, input, output, signals, closed)).await;
             drop((over, slot));
         })
     }
@@ -157,6 +158,12 @@ impl SessionChannel {
 enum Program {
     Launch(Launch),
     Sftp(SftpConfig),
+    /// File transfer in a container.
+    SftpInside {
+        place: Place,
+        read_only: bool,
+        stopping: CancellationToken,
+    },
     /// Nothing: this is what the user is told instead.
     Impossible(String),
 }
@@ -166,7 +173,7 @@ impl Program {
     fn report(&self, kind: &'static str, terminal: bool, surroundings: &Surroundings<'_>) {
         let command = match self {
             Self::Launch(launch) => launch.command.as_ref().map(|line| line.to_string_lossy().into_owned()),
-            Self::Sftp(_) => None,
+            Self::Sftp(_) | Self::SftpInside { .. } => None,
             Self::Impossible(_) => return,
         };
         let session = surroundings.context.id.clone();
@@ -187,6 +194,11 @@ fn choose(
         Some(forced) => forced.trim() == INTERNAL_SFTP,
         None => matches!(request, Request::Sftp),
     };
+    if is_sftp && let Some(place) = &shared.place {
+        let read_only = shared.policy.read_only_sftp;
+        let (place, stopping) = (place.clone(), context.stopping.clone());
+        return ("sftp", Program::SftpInside { place, read_only, stopping });
+    }
     if is_sftp {
         let config =
             SftpConfig { root_dir: shared.working_dir.clone(), read_only: shared.policy.read_only_sftp };
@@ -202,14 +214,19 @@ fn choose(
         Request::Command(line) => Some(OsString::from_vec(line)),
         Request::Sftp => Some(INTERNAL_SFTP.into()),
     };
-    let Some(shell) = shell::choose(&shared.shells, &shared.environment) else {
-        return (kind, Program::Impossible("converge-agent: no shell found\r\n".to_owned()));
-    };
     let terminal_name = pty.and_then(|(pty, _)| pty.name().ok());
     let terminal = pty.zip(terminal_name.as_deref()).map(|((_, term), name)| (term.as_str(), name));
     let (command, original_command) = match forced {
         Some(forced) => (Some(forced.into()), requested.as_deref()),
         None => (requested.clone(), None),
+    };
+    if let Some(place) = &shared.place {
+        let launch =
+            elsewhere::launch(place, command.as_deref(), original_command, client, terminal, surroundings);
+        return (kind, Program::Launch(launch));
+    }
+    let Some(shell) = shell::choose(&shared.shells, &shared.environment) else {
+        return (kind, Program::Impossible("converge-agent: no shell found\r\n".to_owned()));
     };
     let environment = environment::build(
         &shared.environment,
@@ -230,6 +247,7 @@ fn choose(
         environment,
         working_dir: shared.working_dir.clone(),
         stopping: context.stopping.clone(),
+        inside: None,
     };
     (kind, Program::Launch(launch))
 }
@@ -254,13 +272,17 @@ async fn run(
 ) {
     let exit = match (program, pty) {
         (Program::Launch(launch), pty) => {
-            let result = match pty {
-                Some(pty) => terminal::run(&launch, pty, input, &output, signals, &cancel).await,
-                None => process::run(&launch, input, &output, signals, &cancel).await,
-            };
-            match result {
-                Ok(exit) => exit,
-                Err(error) => fail(&output, launch.failure(&error), &cancel).await,
+            match elsewhere::arrive(&launch, pty.is_some(), &output, &cancel).await {
+                Some(Ok(())) => run_launch(&launch, pty, input, &output, signals, &cancel).await,
+                Some(Err(text)) => fail(&output, text, &cancel).await,
+                None => None,
+            }
+        }
+        (Program::SftpInside { place, read_only, stopping }, _) => {
+            match elsewhere::sftp(&place, read_only, stopping, &output, &cancel).await {
+                Some(Ok(launch)) => run_launch(&launch, None, input, &output, signals, &cancel).await,
+                Some(Err(text)) => fail(&output, text, &cancel).await,
+                None => None,
             }
         }
         (Program::Sftp(config), _) => file_transfer::run(config, input, &output, &cancel).await,
@@ -269,6 +291,24 @@ async fn run(
     let Some(exit) = exit else { return };
     debug!(?exit, "program ended");
     output.finish(exit).await;
+}
+
+async fn run_launch(
+    launch: &Launch,
+    pty: Option<Terminal>,
+    input: InputReader,
+    output: &ChannelOutput,
+    signals: SignalRequests,
+    cancel: &CancellationToken,
+) -> Option<Exit> {
+    let result = match pty {
+        Some(pty) => terminal::run(launch, pty, input, output, signals, cancel).await,
+        None => process::run(launch, input, output, signals, cancel).await,
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(error) => fail(output, launch.failure(&error), cancel).await,
+    }
 }
 
 async fn fail(output: &ChannelOutput, text: String, cancel: &CancellationToken) -> Option<Exit> {

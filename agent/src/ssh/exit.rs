@@ -48,7 +48,7 @@ const NAMES: [(Signal, &str); 13] = [
 ];
 
 /// All other signals share the name that OpenSSH's server gives them.
-fn signal_name(number: i32) -> String {
+pub(super) fn signal_name(number: i32) -> String {
     NAMES
         .iter()
         .find(|(signal, _)| signal.as_raw() == number)

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug};
 
-use super::exit::Exit;
+use super::exit::{Exit, signal_name};
 use super::flow::InputReader;
 use super::output::{ChannelOutput, Stream};
+use crate::place::program::Inside;
 use crate::pty::fork_lock;
 
 /// How long a program that was hung up is waited for. One that ignores SIGHUP was meant to live on (`nohup`); it is
@@ -33,10 +34,15 @@ pub(super) struct Launch {
     pub(super) working_dir: PathBuf,
     /// Fires when the agent itself stops.
     pub(super) stopping: CancellationToken,
+    /// Set when it runs in a container, where shell, environment and directory are others.
+    pub(super) inside: Option<Inside>,
 }
 
 impl Launch {
     pub(super) fn command(&self) -> Command {
+        if let Some(inside) = &self.inside {
+            return inside.command();
+        }
         let mut command = Command::new(&self.shell);
         command
             .arg0(self.shell.file_name().unwrap_or(OsStr::new("sh")))
@@ -51,6 +57,11 @@ impl Launch {
 
     /// What the user is told when the program cannot be started.
     pub(super) fn failure(&self, error: &io::Error) -> String {
+        if self.inside.is_some() {
+            let tool = self.command();
+            let tool = tool.as_std().get_program().display();
+            return format!("converge-agent: cannot start {tool}: {error}\r\n");
+        }
         format!(
             "converge-agent: cannot start {} in {}: {error}\r\n",
             self.shell.display(),
@@ -87,13 +98,13 @@ pub(super) async fn run(
         biased;
         () = cancel.cancelled() => None,
         (status, (), ()) = async { tokio::join!(
-            wait(&mut child, &mut signals),
+            wait(&mut child, launch, &mut signals),
             output.copy(stdout, Stream::Stdout),
             output.copy(stderr, Stream::Stderr),
         ) } => Some(status?),
     };
     if ended.is_none() {
-        hang_up(&mut child, &launch.stopping).await;
+        hang_up(&mut child, launch).await;
     }
     Ok(ended.map(Exit::new))
 }
@@ -117,24 +128,41 @@ pub(super) async fn discard(mut input: InputReader) {
 }
 
 /// Waits for a program to exit, and passes signals on to its process group meanwhile. Cancel-safe.
-pub(super) async fn wait(child: &mut Child, signals: &mut SignalRequests) -> io::Result<ExitStatus> {
+pub(super) async fn wait(
+    child: &mut Child,
+    launch: &Launch,
+    signals: &mut SignalRequests,
+) -> io::Result<ExitStatus> {
     loop {
+        let signal = tokio::select! {
+            biased;
+            status = child.wait() => return status,
+            Some(signal) = signals.recv() => signal,
+        };
+        let Some(inside) = &launch.inside else {
+            signal_group(child, signal);
+            continue;
+        };
+        let name = signal_name(signal.as_raw());
         tokio::select! {
             biased;
             status = child.wait() => return status,
-            Some(signal) = signals.recv() => signal_group(child, signal),
+            () = inside.signal(&name) => {}
         }
     }
 }
 
 /// Ends a program whose session has ended. One that ignores it may live on, unless the agent itself is stopping.
-pub(super) async fn hang_up(child: &mut Child, stopping: &CancellationToken) {
+pub(super) async fn hang_up(child: &mut Child, launch: &Launch) {
+    if let Some(inside) = &launch.inside {
+        return inside.hang_up(child, &launch.stopping).await;
+    }
     signal_group(child, Signal::HUP);
     // A stopped program would not notice.
     signal_group(child, Signal::CONT);
     if timeout(HANG_UP_TIME, child.wait()).await.is_err() {
         debug!(pid = child.id(), "a program ignores that its session has ended");
-        if stopping.is_cancelled() {
+        if launch.stopping.is_cancelled() {
             signal_group(child, Signal::KILL);
             // Nothing ignores this one; waiting is reaping.
             let _ = child.wait().await;

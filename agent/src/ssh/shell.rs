@@ -29,7 +29,8 @@ pub(super) fn choose(preferred: &[PathBuf], environment: &[(OsString, OsString)]
         .find_map(|shell| find(shell, path))
 }
 
-fn find(shell: &Path, path: &OsStr) -> Option<PathBuf> {
+/// An executable file: at this path, or of this name in one of the directories of `path`.
+pub(crate) fn find(shell: &Path, path: &OsStr) -> Option<PathBuf> {
     if shell.as_os_str().is_empty() {
         return None;
     }

@@ -59,7 +59,7 @@ pub(super) async fn run(
                 biased;
                 () = exited.cancelled() => return send_tail(control, output).await,
                 notice = notices.next() => {
-                    let takes_lines = takes_lines(&screen, control);
+                    let takes_lines = takes_lines(launch, &screen, control);
                     notices.push(notice, &screen, takes_lines).map(Bytes::from).unwrap_or_default()
                 }
                 // The error that a terminal without programs gives is its end of file.
@@ -75,7 +75,7 @@ pub(super) async fn run(
             if !chunk.is_empty() && output.send(Stream::Stdout, chunk).await.is_err() {
                 return;
             }
-            if notices.are_waiting() && takes_lines(&screen, control) {
+            if notices.are_waiting() && takes_lines(launch, &screen, control) {
                 let lines = notices.show(&screen);
                 if output.send(Stream::Stdout, lines).await.is_err() {
                     return;
@@ -84,7 +84,7 @@ pub(super) async fn run(
         }
     };
     let supervise = async {
-        let status = wait(&mut child, &mut signals).await;
+        let status = wait(&mut child, launch, &mut signals).await;
         exited.cancel();
         status
     };
@@ -94,15 +94,18 @@ pub(super) async fn run(
         (status, ()) = async { tokio::join!(supervise, forward) } => Some(status?),
     };
     if ended.is_none() {
-        hang_up(&mut child, &launch.stopping).await;
+        hang_up(&mut child, launch).await;
     }
     drop(feeder);
     Ok(ended.map(Exit::new))
 }
 
 /// Whether a line may be written now: not into the middle of something, and not into a program's own screen.
-fn takes_lines(screen: &Screen, control: &PtyControl) -> bool {
-    screen.is_between() && !screen.is_alternate() && control.is_used_line_by_line()
+///
+/// What a program in a container does with its terminal is not seen from here, but the other screen is.
+fn takes_lines(launch: &Launch, screen: &Screen, control: &PtyControl) -> bool {
+    let is_used_line_by_line = launch.inside.is_some() || control.is_used_line_by_line();
+    screen.is_between() && !screen.is_alternate() && is_used_line_by_line
 }
 
 /// Sends what the terminal still holds, after the program on it has ended.

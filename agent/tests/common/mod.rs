@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) mod example;
 pub(crate) mod forwarding;
 pub(crate) mod library_client;
+pub(crate) mod podman;
 pub(crate) mod terminal;
 pub(crate) mod web;
 
