@@ -77,7 +77,7 @@ impl ChannelOutput {
         }
     }
 
-    /// Standard output for code that wants to write by itself.
+    /// Standard output for code that wants to write by itself. Its end is said by [`finish`](Self::finish) alone.
     pub(super) fn stdout(&self) -> impl AsyncWrite + Send + Unpin + 'static {
         CountedWriter { inner: self.channel.make_writer(), activity: self.activity.clone() }
     }
@@ -146,7 +146,9 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for CountedWriter<W> {
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+    /// Not passed on, as the channel's writer would say EOF, which [`ChannelOutput::finish`] does, too. Clients such as
+    /// asyncssh end the connection at a second one.
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(context)
     }
 }
