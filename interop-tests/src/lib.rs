@@ -9,12 +9,16 @@
 
 pub mod files;
 pub mod lab;
+pub mod loopback;
+mod other_clients;
 pub mod process;
 pub mod programs;
 pub mod setup;
+pub mod sshd;
 pub mod terminal;
 
 pub use lab::Lab;
 pub use process::Process;
 pub use setup::{Agent, Carrier, Relay, Setup};
+pub use sshd::Sshd;
 pub use terminal::Terminal;

@@ -38,6 +38,18 @@ pub fn installed(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("{name} is not installed; run: scripts/install-tools"))
 }
 
+/// A program of the Python environment that `scripts/install-tools` makes, such as `python` itself.
+///
+/// # Errors
+/// When it is not there.
+pub fn from_pypi(name: &str) -> Result<PathBuf> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/python/bin").join(name);
+    if !program.is_file() {
+        bail!("{} is not installed; run: scripts/install-tools test", program.display());
+    }
+    Ok(program)
+}
+
 /// The first line a program prints about its version.
 ///
 /// # Errors

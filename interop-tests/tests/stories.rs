@@ -25,13 +25,18 @@ fn tell(carrier: Carrier, story: fn(&mut Setup) -> anyhow::Result<()>) {
 
 mod stories {
     mod agent_life;
+    mod ansible;
     mod bad_input;
     mod clocks;
     mod doctor;
+    mod dropbear;
+    mod editor;
     mod exec;
     mod foreign;
+    mod forward;
     mod full_screen;
     mod git;
+    mod libraries;
     mod outage;
     mod relay_life;
     mod rsync;

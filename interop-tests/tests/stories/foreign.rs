@@ -165,11 +165,7 @@ fn local_port_leads_to_the_job(setup: &mut Setup) -> Result<()> {
     listener.signal(rustix::process::Signal::TERM)?;
     assert!(listener.wait()?.success());
     assert_eq!(open.wait()?.code(), Some(255));
-    let ends = |log: &str| log.matches("session ends").count();
-    setup
-        .agent
-        .process
-        .wait_for_log("the end of all sessions", |log| ends(log) == log.matches("session begins").count())
+    setup.wait_for_the_end_of_sessions()
 }
 
 fn large_upload_goes_through_websocat(setup: &mut Setup) -> Result<()> {
