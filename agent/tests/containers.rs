@@ -235,18 +235,21 @@ async fn the_end_of_the_agent_ends_everything_inside_that_its_sessions_run() {
     let podman = Podman::running(&[]).await;
     let server = serve(&podman).await;
     let mut clients = Vec::new();
-    for (options, command) in [
+    for (number, (options, command)) in [
         (&[][..], "trap '' HUP TERM; echo $$ > /tmp/1; while :; do sleep 7776; done"),
         (&["-tt"], "trap '' HUP TERM; echo $$ > /tmp/2; while :; do sleep 7777; done"),
         (&[], "setsid sleep 7778 & sleep 7779"),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut ssh = server.ssh(options, command);
-        ssh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // What ssh or podman complain about is needed when the program does not appear.
+        ssh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
         clients.push(ssh.spawn().expect("ssh is installed"));
+        podman.until_process(&format!("sleep {}", 7776 + number), true).await;
     }
-    for number in 7776..=7779 {
-        podman.until_process(&format!("sleep {number}"), true).await;
-    }
+    podman.until_process("sleep 7779", true).await;
     server.stop().await;
     let left = podman.inside("ps").await;
     assert!(!left.contains("sleep 777"), "{left}");
