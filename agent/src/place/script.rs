@@ -188,13 +188,13 @@ mod tests {
             };
             let other = started(sh, &others, "echo runs; exec sleep 1000");
             let first = started(sh, &ours, "sleep 1001 & echo runs; wait");
-            assert!(send(&ours, "group", &["HUP", "CONT"]), "{sh:?}");
+            assert!(send(&ours, "group", &["TERM", "CONT"]), "{sh:?}");
             ended(first);
-            assert!(!send(&ours, "group", &["HUP"]), "{sh:?}: nobody is left");
+            assert!(!send(&ours, "group", &["TERM"]), "{sh:?}: nobody is left");
 
             // One that went away to a session of its own is found only by who looks for all.
             let detached = started(sh, &ours, "exec setsid sh -c 'echo runs; exec sleep 1002'");
-            assert!(!send(&ours, "group", &["HUP"]), "{sh:?}");
+            assert!(!send(&ours, "group", &["TERM"]), "{sh:?}");
             assert!(send(&ours, "all", &["KILL"]), "{sh:?}");
             ended(detached);
             assert!(send(&others, "all", &["KILL"]), "{sh:?}: the other channel's program was left alone");
