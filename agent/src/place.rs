@@ -7,7 +7,7 @@
 //! - **Programs** are started by `TOOL exec … sh -c SCRIPT`: the script sets the variables, goes to the directory, finds
 //!   a shell and becomes it. The tools' own options for that are not used, since they do not all have them.
 //! - **Ending them.** When a tool is killed, what it started inside goes on. So every program carries a mark in its
-//!   environment, which its children inherit, and a second `exec` finds and signals them by it; see [`program`].
+//!   environment, which its children inherit, and a second `exec` finds and signals them by it; see `program`.
 //! - **sftp** is the container's own `sftp-server`, or this agent's program, copied in for the time of the session. It is
 //!   never served from here over the container's files: whoever follows a symbolic link from outside arrives outside.
 //! - **Waiting.** A container that does not run yet is waited for when somebody asks for a program in it.
