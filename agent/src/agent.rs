@@ -6,7 +6,6 @@ use crate::{
     config::Config,
     diagnosis,
     life::{self, EndReason, Life, LifeConfig, LifeTask},
-    login_text::LoginText,
     registration::RegistrationError,
     relay_link::{Dialer, RelayEvent, RelayLink},
     sessions::Sessions,
@@ -42,7 +41,6 @@ pub struct Agent {
     sessions: Sessions,
     life: Life,
     life_task: Option<LifeTask>,
-    login_text: LoginText,
     announcements: watch::Sender<Option<Announcement>>,
     diagnoses: watch::Sender<Option<Report>>,
     network: NetworkChanges,
@@ -90,7 +88,7 @@ impl Agent {
         });
         ssh.life = life.clone();
         ssh.events = config.events;
-        ssh.login_text = Some(config.login_text.clone());
+        ssh.login_text = Some(config.login_text);
         let options = DialOptions {
             insecure: config.insecure,
             proxy: config.proxy,
@@ -110,7 +108,6 @@ impl Agent {
             sessions: Sessions::new(SshServer::new(ssh)?),
             life,
             life_task: Some(life_task),
-            login_text: config.login_text,
             announcements: watch::Sender::new(None),
             diagnoses: watch::Sender::new(None),
             network: NetworkChanges::new(),
@@ -120,11 +117,6 @@ impl Agent {
     /// Who is there, and what ends the agent; also to end it.
     pub fn life(&self) -> Life {
         self.life.clone()
-    }
-
-    /// What a shell on a terminal begins with.
-    pub fn login_text(&self) -> LoginText {
-        self.login_text.clone()
     }
 
     /// How the agent can be reached; changes whenever that does.

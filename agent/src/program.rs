@@ -66,14 +66,14 @@ async fn open(arguments: &AgentArguments, ignored: Ignored, step: Option<&StepEn
         events.emit(end.into());
     }
     let config = arguments.config(&directory, step, events.clone()).await?;
-    let job = config.job.clone();
+    let (job, login_text) = (config.job.clone(), config.login_text.clone());
     let agent = Agent::new(config)?;
     let life = agent.life();
     let control = ControlServer::bind(directory.path()).context("cannot make the control socket")?;
     let control = control.run(Control {
         life: life.clone(),
         announcements: agent.announcements(),
-        login_text: agent.login_text(),
+        login_text,
         step: step.map(|end| end.command.clone()),
     });
     let _controlling = AbortOnDropHandle::new(tokio::spawn(control));

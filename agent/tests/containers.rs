@@ -101,13 +101,13 @@ async fn a_shell_has_a_terminal_that_follows_the_window() {
     let server = serve(&podman).await;
     let mut terminal = shell(&server).await;
     // The tool sets the first size a moment after the start.
-    until_size(&mut terminal, "40 100").await;
+    terminal.until_size("40 100").await;
     terminal.type_text("echo $TERM-$((1+1)); tty; readlink /bin/sh\n").await;
     terminal.expect("xterm-test-2").await;
     terminal.expect("/dev/pts/").await;
     terminal.expect("busybox").await;
     terminal.resize(24, 81);
-    until_size(&mut terminal, "24 81").await;
+    terminal.until_size("24 81").await;
     terminal.type_text("sleep 1000; echo status-$?\n").await;
     podman.until_process("sleep 1000", true).await;
     terminal.type_text("\x03").await;
@@ -116,19 +116,6 @@ async fn a_shell_has_a_terminal_that_follows_the_window() {
     terminal.type_text("exit 7\n").await;
     let (rest, status) = terminal.finish().await;
     assert_eq!(status.code(), Some(7), "{rest}");
-}
-
-/// The change travels on its own; ask until it is there.
-async fn until_size(terminal: &mut Terminal, size: &str) {
-    let asking = async {
-        for round in 0.. {
-            terminal.type_text(&format!("stty size; echo asked-{round}-$((1+1))\n")).await;
-            if terminal.expect(&format!("asked-{round}-2")).await.contains(size) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.expect("the size changes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::terminal::Terminal;
-use common::{PATIENCE, TestServer, run, success};
+use common::{TestServer, run, success};
 use tokio::process::Command;
 
 /// An interactive shell, after its first command has been answered.
@@ -39,22 +39,9 @@ async fn window_changes_arrive() {
     terminal.expect("armed-2").await;
     terminal.resize(24, 80);
     // bash runs a trap when the foreground command ends: at the latest with the next line.
-    loop_until_size(&mut terminal, "24 80").await;
+    terminal.until_size("24 80").await;
     terminal.type_text("exit\n").await;
     assert!(terminal.finish().await.1.success());
-}
-
-/// The change travels on its own; ask until it is there.
-async fn loop_until_size(terminal: &mut Terminal, size: &str) {
-    let asking = async {
-        for round in 0.. {
-            terminal.type_text(&format!("stty size; echo asked-{round}-$((1+1))\n")).await;
-            if terminal.expect(&format!("asked-{round}-2")).await.contains(size) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, asking).await.expect("the size changes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

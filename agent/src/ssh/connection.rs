@@ -26,7 +26,7 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
 /// The tokens and tasks of one connection.
 #[derive(Clone)]
-pub(super) struct Life {
+pub(super) struct ConnectionLife {
     /// Fires when the connection ends: everything that runs for it stops then.
     pub(super) ended: CancellationToken,
     /// Fires at login.
@@ -47,7 +47,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let span = info_span!("ssh", session = %context.id);
-    let life = Life {
+    let life = ConnectionLife {
         ended: cancel.child_token(),
         logged_in: CancellationToken::new(),
         user: Arc::default(),
@@ -99,7 +99,7 @@ async fn run<S>(
     shared: &Shared,
     stream: SeverableStream<S>,
     handler: ConnectionHandler,
-    life: &Life,
+    life: &ConnectionLife,
     cancel: &CancellationToken,
     cut: &CancellationToken,
 ) -> Result<(), SshError>

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info};
 
 use super::channels::{Channels, MAX_CHANNELS};
-use super::connection::Life;
+use super::connection::ConnectionLife;
 use super::policy::Forward;
 use super::{SessionContext, Shared};
 use crate::authorized_keys::KeyOptions;
@@ -66,7 +66,7 @@ pub(super) struct Forwards {
 struct Means {
     shared: Arc<Shared>,
     context: Arc<SessionContext>,
-    life: Life,
+    life: ConnectionLife,
     slots: Arc<Semaphore>,
     arrivals: Arc<Arrivals>,
 }
@@ -93,7 +93,7 @@ impl Forwards {
     pub(super) fn new(
         shared: Arc<Shared>,
         context: Arc<SessionContext>,
-        life: Life,
+        life: ConnectionLife,
         channels: &Channels,
     ) -> Self {
         let means = Means { shared, context, life, slots: channels.slots(), arrivals: Arc::default() };

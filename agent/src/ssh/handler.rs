@@ -12,7 +12,7 @@ use tracing::{Instrument, debug};
 
 use super::channel::{Request, SFTP, SessionChannel, Surroundings};
 use super::channels::{Channels, MAX_CHANNELS};
-use super::connection::Life;
+use super::connection::ConnectionLife;
 use super::exit::requested_signal;
 use super::flow::{InputOverflow, TRICKLE_DELAY};
 use super::forward::{Forwards, Opening};
@@ -33,7 +33,7 @@ const ADMINISTRATIVELY_PROHIBITED: u32 = 1;
 pub(super) struct ConnectionHandler {
     shared: Arc<Shared>,
     context: Arc<SessionContext>,
-    life: Life,
+    life: ConnectionLife,
     login: Login,
     /// What the key of the person who logged in allows; refuses everything until then.
     options: Option<KeyOptions>,
@@ -45,7 +45,7 @@ pub(super) struct ConnectionHandler {
 }
 
 impl ConnectionHandler {
-    pub(super) fn new(shared: Arc<Shared>, mut context: SessionContext, life: Life) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, mut context: SessionContext, life: ConnectionLife) -> Self {
         let session = context.id.clone();
         context.environment.push(("CONVERGE_SESSION".to_owned(), session.clone()));
         let to_client = context.notify_client.clone();

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::algorithms::is_accepted;
-use super::connection::Life;
+use super::connection::ConnectionLife;
 use super::slow_down::{RecentFailures, delay_after};
 use crate::authorized_keys::KeyOptions;
 use crate::user::User;
@@ -37,7 +37,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    pub(super) fn new(shared: &Shared, life: &Life) -> Self {
+    pub(super) fn new(shared: &Shared, life: &ConnectionLife) -> Self {
         Self {
             users: shared.users.clone(),
             failures: Arc::clone(&shared.failures),

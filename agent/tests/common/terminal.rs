@@ -56,6 +56,19 @@ impl Terminal {
         }
     }
 
+    /// Asks the shell on it for its size until that is this one: a change travels on its own.
+    pub(crate) async fn until_size(&mut self, size: &str) {
+        let asking = async {
+            for round in 0.. {
+                self.type_text(&format!("stty size; echo asked-{round}-$((1+1))\n")).await;
+                if self.expect(&format!("asked-{round}-2")).await.contains(size) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("the size changes");
+    }
+
     /// Reads to the end; the remaining text and how the program ended.
     pub(crate) async fn finish(mut self) -> (String, ExitStatus) {
         let ending = async {
