@@ -3,9 +3,9 @@
 use clap::Parser;
 use converge_agent::{
     command_line::JobArguments,
-    dispatch::dispatch,
+    events::dispatch::dispatch,
     events::{Event, Events},
-    user::User,
+    users::user::User,
 };
 use std::io::BufRead;
 

@@ -8,8 +8,8 @@
 
 use anyhow::Context;
 use converge_agent::{
-    signals::reset_signals,
-    step::{OpenOn, Step},
+    job::step::{OpenOn, Step},
+    platform::signals::reset_signals,
 };
 use serde_json::json;
 use std::process::ExitCode;

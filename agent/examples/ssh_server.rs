@@ -10,9 +10,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use converge_agent::authorized_keys::AuthorizedKeys;
-use converge_agent::signals::reset_signals;
+use converge_agent::platform::signals::reset_signals;
 use converge_agent::ssh::{Addresses, SessionContext, SshServer, SshServerConfig};
+use converge_agent::users::authorized_keys::AuthorizedKeys;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

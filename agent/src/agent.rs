@@ -2,13 +2,13 @@
 
 use crate::{
     AgentDir,
-    announce::Announcement,
     config::Config,
-    diagnosis,
     life::{self, EndReason, Life, LifeConfig, LifeTask},
-    registration::RegistrationError,
-    relay_link::{Dialer, RelayEvent, RelayLink},
-    sessions::Sessions,
+    relay::announce::Announcement,
+    relay::diagnosis,
+    relay::link::{Dialer, RelayEvent, RelayLink},
+    relay::registration::RegistrationError,
+    relay::sessions::Sessions,
     ssh::{SshConfigError, SshServer, SshServerConfig},
 };
 use converge_proto::{

@@ -6,8 +6,8 @@
 use crate::{
     AgentDir, Config,
     events::Events,
-    login_text::LoginText,
-    step::{OpenOn, Step, StepEnd},
+    job::step::{OpenOn, Step, StepEnd},
+    life::login_text::LoginText,
 };
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};

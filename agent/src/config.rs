@@ -1,6 +1,8 @@
 //! What an agent runs with.
 
-use crate::{ci::CiJob, events::Events, login_text::LoginText, place::Place, ssh::Policy, users::Users};
+use crate::{
+    events::Events, job::ci::CiJob, life::login_text::LoginText, place::Place, ssh::Policy, users::Users,
+};
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
 use converge_transport::ProxyChoice;
 use ssh_key::PrivateKey;

@@ -1,10 +1,14 @@
 //! What happens in an agent's life, for the event log and for hooks.
 
-use crate::{step::StepEnd, user::User};
+use crate::{job::step::StepEnd, users::user::User};
 use serde::{Serialize, Serializer};
 use std::time::SystemTime;
 use tokio::sync::mpsc;
 use tracing::warn;
+
+pub mod dispatch;
+pub mod hooks;
+pub mod log;
 
 /// How many events may wait for their readers; more are dropped, and that is logged.
 const MAX_WAITING: usize = 1024;

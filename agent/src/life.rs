@@ -3,7 +3,7 @@
 //! [`life`] makes a [`Life`], the handle that everything else holds, and a [`LifeTask`], which owns the state and is run
 //! once. The rules of the clocks are [`converge_proto::expiry`]'s.
 
-use crate::{activity::Activity, events::Events, notice::Notice, user::User};
+use crate::{events::Events, life::activity::Activity, life::notice::Notice, users::user::User};
 use converge_proto::expiry::{Clock, Deadline, ExpiryLimits};
 use std::{
     fmt,
@@ -16,7 +16,10 @@ use tokio::{
     time::Instant,
 };
 
+pub mod activity;
 pub(crate) mod hold;
+pub mod login_text;
+pub mod notice;
 mod task;
 
 pub use hold::HoldFile;

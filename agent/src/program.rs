@@ -2,16 +2,16 @@
 
 use crate::{
     Agent, AgentDir,
-    announce::Announcement,
-    ci::CiJob,
     command_line::{AgentArguments, RunArguments, whole},
     control::{Control, ControlServer},
-    dispatch::dispatch,
+    events::dispatch::dispatch,
     events::{Event, Events},
+    job::ci::CiJob,
+    job::step::StepEnd,
     life::EndReason,
-    login_text::describe,
-    signals::{self, Ignored},
-    step::StepEnd,
+    life::login_text::describe,
+    platform::signals::{self, Ignored},
+    relay::announce::Announcement,
 };
 use anyhow::Context;
 use std::io::Write;

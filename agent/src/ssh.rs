@@ -31,11 +31,11 @@ use russh::keys::{Algorithm, PrivateKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::activity::Activity;
 use crate::events::Events;
 use crate::life::Life;
-use crate::login_text::LoginText;
-use crate::notice::Notice;
+use crate::life::activity::Activity;
+use crate::life::login_text::LoginText;
+use crate::life::notice::Notice;
 use crate::place::Place;
 use crate::users::Users;
 

@@ -23,13 +23,15 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Certificate, HashAlg, PublicKey};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::authorized_keys::{AuthorizedKeys, Entry, Found, KeyList, KeyOptions, Place};
+use crate::users::authorized_keys::{AuthorizedKeys, Entry, Found, KeyList, KeyOptions, Place};
 
+pub mod authorized_keys;
 mod certificate;
 mod fetch;
 mod list;
 mod report;
 mod source;
+pub mod user;
 
 pub use certificate::CertificateProblem;
 pub use fetch::{FetchError, FetchSettings};

@@ -4,11 +4,11 @@ mod common;
 
 use common::{PATIENCE, example::example, is_running, run, until};
 use converge_agent::{
-    dispatch::dispatch,
-    event_log::{EventLog, EventLogTarget},
+    events::dispatch::dispatch,
+    events::hooks::{HookCommands, Hooks},
+    events::log::{EventLog, EventLogTarget},
     events::{Event, Events},
-    hooks::{HookCommands, Hooks},
-    user::User,
+    users::user::User,
 };
 use serde_json::Value;
 use std::{

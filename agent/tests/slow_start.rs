@@ -1,8 +1,8 @@
 //! An agent that does not reach its relay finds out why, once, and goes on dialing.
 
 use converge_agent::{
-    Agent, AgentDir, Config, authorized_keys::AuthorizedKeys, ci::CiJob, events::Events, life::EndReason,
-    login_text::LoginText,
+    Agent, AgentDir, Config, events::Events, job::ci::CiJob, life::EndReason, life::login_text::LoginText,
+    users::authorized_keys::AuthorizedKeys,
 };
 use converge_proto::expiry::ExpiryLimits;
 use converge_transport::{

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::forwarding::{Forwarding, client_with_agent, dial, echo, exchange, free_port, ssh_agent};
 use common::{PATIENCE, TestServer, assert_same_bytes, is_running, noise, run, success, until};
-use converge_agent::activity::Activity;
 use converge_agent::events::{Event, Events};
+use converge_agent::life::activity::Activity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| converge_agent::authorized_keys::fuzz_authorized_keys(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| converge_agent::users::authorized_keys::fuzz_authorized_keys(data));

@@ -3,8 +3,8 @@
 use super::clocks::duration;
 use crate::{
     control::{self, Answer, Request, Status},
+    job::step::StepCommand,
     life::Short,
-    step::StepCommand,
 };
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};

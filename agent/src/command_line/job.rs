@@ -1,10 +1,10 @@
 //! Which job this is, what sessions inherit of it, and who hears of what happens.
 
 use crate::{
-    ci::CiJob,
-    event_log::{EventLog, EventLogTarget},
-    hooks::{HookCommands, Hooks},
-    scrub::{ScrubPattern, ScrubPatterns},
+    events::hooks::{HookCommands, Hooks},
+    events::log::{EventLog, EventLogTarget},
+    job::ci::CiJob,
+    job::scrub::{ScrubPattern, ScrubPatterns},
 };
 use anyhow::Context;
 use clap::Args;

@@ -1,6 +1,6 @@
 //! What is said over the control socket.
 
-use crate::step::StepCommand;
+use crate::job::step::StepCommand;
 use serde::{Deserialize, Serialize};
 
 /// A request and where it comes from.

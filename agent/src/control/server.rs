@@ -6,10 +6,10 @@ use super::{
     socket_path,
 };
 use crate::{
-    announce::Announcement,
+    job::step::StepCommand,
+    life::login_text::LoginText,
     life::{EndReason, Life, Snapshot},
-    login_text::LoginText,
-    step::StepCommand,
+    relay::announce::Announcement,
 };
 use converge_proto::expiry::Clock;
 use std::{

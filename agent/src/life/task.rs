@@ -4,9 +4,9 @@ use super::{
     Command, EndReason, HoldChange, HoldError, HoldFile, Life, LifeConfig, Present, Short, Snapshot,
 };
 use crate::{
-    activity::Activity,
     events::{Event, Events},
-    notice::Notice,
+    life::activity::Activity,
+    life::notice::Notice,
 };
 use converge_proto::expiry::{Clock, Expired, Expiry, ExpiryAction};
 use converge_transport::sleep_until;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::pty::fork_lock;
+use crate::platform::pty::fork_lock;
 
 /// How much of an answer is read; of what is longer, this beginning.
 const MAX_ANSWER_BYTES: u64 = 4 * 1024;

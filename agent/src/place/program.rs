@@ -19,7 +19,7 @@ use super::Place;
 use super::ask::ask;
 use super::script;
 use super::tool::Input;
-use crate::process_group::signal_group;
+use crate::platform::process_group::signal_group;
 
 /// How long a program that was hung up is waited for, as for one that runs here.
 const HANG_UP_TIME: Duration = Duration::from_secs(2);

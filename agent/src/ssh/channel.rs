@@ -21,11 +21,11 @@ use super::output::{ChannelOutput, Stream};
 use super::process::{self, Launch, SignalRequests};
 use super::terminal::Terminal;
 use super::{SessionContext, Shared, elsewhere, file_transfer, shell, terminal};
-use crate::authorized_keys::KeyOptions;
 use crate::events::Event;
 use crate::place::Place;
-use crate::pty::{Pty, PtyControl, PtySize};
+use crate::platform::pty::{Pty, PtyControl, PtySize};
 use crate::sftp::SftpConfig;
+use crate::users::authorized_keys::KeyOptions;
 
 /// Signal requests that wait for a program; more are dropped, as the kernel merges signals too.
 const MAX_WAITING_SIGNALS: usize = 16;

@@ -16,7 +16,7 @@ use super::handler::ConnectionHandler;
 use super::stream::SeverableStream;
 use super::{SessionContext, SessionEnd, Shared, SshError};
 use crate::events::Event;
-use crate::user::User;
+use crate::users::user::User;
 
 /// How long a client may take from its first byte to a login; half of what OpenSSH's server allows by default.
 pub const LOGIN_GRACE_TIME: Duration = Duration::from_mins(1);

@@ -24,8 +24,8 @@ use super::channels::{Channels, MAX_CHANNELS};
 use super::connection::ConnectionLife;
 use super::policy::Forward;
 use super::{SessionContext, Shared};
-use crate::authorized_keys::KeyOptions;
 use crate::events::Event;
+use crate::users::authorized_keys::KeyOptions;
 
 mod agent;
 mod connect;

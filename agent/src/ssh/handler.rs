@@ -20,10 +20,10 @@ use super::login::{LoggedIn, Login};
 use super::notices::ConnectionNotices;
 use super::policy::Forward;
 use super::{SessionContext, Shared, SshError};
-use crate::authorized_keys::KeyOptions;
 use crate::events::Event;
 use crate::life::Presence;
-use crate::pty::PtySize;
+use crate::platform::pty::PtySize;
+use crate::users::authorized_keys::KeyOptions;
 
 /// SSH's reason code for "administratively prohibited"
 /// ([RFC 4254 section 5.1](https://www.rfc-editor.org/rfc/rfc4254#section-5.1)).

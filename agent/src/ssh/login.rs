@@ -13,8 +13,8 @@ use super::Shared;
 use super::algorithms::is_accepted;
 use super::connection::ConnectionLife;
 use super::slow_down::{RecentFailures, delay_after};
-use crate::authorized_keys::KeyOptions;
-use crate::user::User;
+use crate::users::authorized_keys::KeyOptions;
+use crate::users::user::User;
 use crate::users::{Allowed, Refusal, Users};
 
 /// Somebody has logged in.

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::NotifyClient;
 use super::screen::Screen;
+use crate::life::notice::Notice;
 use crate::life::{Life, Short};
-use crate::notice::Notice;
 
 /// Notices that wait for a program to end; of more, the older ones go.
 const MAX_WAITING: usize = 8;

@@ -10,7 +10,7 @@ use russh::{ChannelWriteHalf, Sig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::exit::Exit;
-use crate::activity::Activity;
+use crate::life::activity::Activity;
 
 /// How much is read from a program at once: what a pipe holds.
 const READ_BYTES: usize = 64 * 1024;

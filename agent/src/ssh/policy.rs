@@ -6,8 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::authorized_keys::KeyOptions;
 use crate::host_port::HostPort;
+use crate::users::authorized_keys::KeyOptions;
 
 /// What users may do. The default is everything.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use super::exit::{Exit, signal_name};
 use super::flow::InputReader;
 use super::output::{ChannelOutput, Stream};
 use crate::place::program::Inside;
-use crate::pty::fork_lock;
+use crate::platform::pty::fork_lock;
 
 /// How long a program that was hung up is waited for. One that ignores SIGHUP was meant to live on (`nohup`); it is
 /// still reaped when it ends, by the runtime.

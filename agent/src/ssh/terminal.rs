@@ -14,7 +14,7 @@ use super::notices::TerminalNotices;
 use super::output::{ChannelOutput, Stream, read_chunk};
 use super::process::{Launch, SignalRequests, discard, hang_up, wait};
 use super::screen::Screen;
-use crate::pty::{Pty, PtyControl, RunningPty};
+use crate::platform::pty::{Pty, PtyControl, RunningPty};
 
 /// How much output is still sent after a program has ended: more than any kernel buffers for a terminal. What a
 /// background program adds for ever is not waited for.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use russh::keys::{Algorithm, Certificate, HashAlg};
 
-use crate::authorized_keys::KeyOptions;
+use crate::users::authorized_keys::KeyOptions;
 
 /// What a certificate's list of principals must contain.
 #[derive(Clone, Copy, Debug)]

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::source::{InvalidSource, ListSource};
-use crate::authorized_keys::KeyList;
+use crate::users::authorized_keys::KeyList;
 
 /// How often a server may send us elsewhere: from a bare host to its usual name, and from there to where the file is.
 const MAX_REDIRECTS: usize = 3;

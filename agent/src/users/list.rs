@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::fetch::{FetchError, FetchSettings, fetch};
 use super::source::ListSource;
-use crate::authorized_keys::{Found, KeyList};
+use crate::users::authorized_keys::{Found, KeyList};
 
 /// Whatever the settings say, a server is not asked again without any pause.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::fetch::FetchError;
 use super::is_bare;
-use crate::authorized_keys::{AuthorizedKeys, KeyList};
+use crate::users::authorized_keys::{AuthorizedKeys, KeyList};
 
 /// So many problems are told at once.
 const MAX_SHOWN: usize = 8;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use converge_agent::authorized_keys::AuthorizedKeys;
 use converge_agent::ssh::{Addresses, SessionContext, SshServer, SshServerConfig};
+use converge_agent::users::authorized_keys::AuthorizedKeys;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -109,7 +109,7 @@ impl TestServer {
 
     pub(crate) async fn start_on(files: Files, configure: impl FnOnce(&mut SshServerConfig)) -> Self {
         // As the agent does: whoever runs the tests may do so under `nohup`.
-        converge_agent::signals::reset_signals().expect("handlers can be installed");
+        converge_agent::platform::signals::reset_signals().expect("handlers can be installed");
         let host_key =
             russh::keys::load_secret_key(files.path("host"), None).expect("the host key can be read");
         let keys = AuthorizedKeys::new([files.path("authorized_keys")]);

@@ -1,6 +1,6 @@
 //! A registered link to the relay: making one, what is said on its control stream, and whether it still answers.
 
-use crate::{agent::AgentError, ci::CiJob, registration::register};
+use crate::{agent::AgentError, job::ci::CiJob, relay::registration::register};
 use converge_proto::{
     CarrierChoice, Frame, FrameType, Id, Keepalive, RelayUrl,
     frame::FrameError,

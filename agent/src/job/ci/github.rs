@@ -1,6 +1,6 @@
 //! What a job can show on the pages of GitHub Actions.
 
-use crate::announce::Announcement;
+use crate::relay::announce::Announcement;
 use std::{
     fs::OpenOptions,
     io::{self, Write},

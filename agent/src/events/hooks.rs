@@ -10,9 +10,9 @@
 
 use crate::{
     events::{Event, TimedEvent},
-    process_group::signal_group,
-    pty::fork_lock,
-    scrub::ScrubPatterns,
+    job::scrub::ScrubPatterns,
+    platform::process_group::signal_group,
+    platform::pty::fork_lock,
 };
 use converge_proto::Text;
 use rustix::process::Signal;

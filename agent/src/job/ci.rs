@@ -4,7 +4,7 @@
 //! So it is shown and never trusted: texts are cut and lose their control characters, a URL is parsed, must be
 //! `http://` or `https://`, and loses a user name and password.
 
-use crate::announce::Announcement;
+use crate::relay::announce::Announcement;
 use converge_proto::rendezvous::{
     AgentInfo,
     messages::{Line, Name},

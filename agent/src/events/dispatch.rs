@@ -1,9 +1,9 @@
 //! Takes events to those who want to know: the event log and the hooks.
 
 use crate::{
-    event_log::EventLog,
+    events::hooks::Hooks,
+    events::log::EventLog,
     events::{Event, TimedEvent},
-    hooks::Hooks,
 };
 use futures_util::FutureExt;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Why the relay cannot be reached, for the log of a job on a closed network.
 
-use crate::announce::Announcement;
+use crate::relay::announce::Announcement;
 use converge_proto::RelayUrl;
 use converge_transport::{
     DialOptions,

@@ -1,10 +1,10 @@
 //! What a person reads when a shell opens: where they are, why, until when, and what they can do about it.
 
 use crate::{
-    ci::CiJob,
+    job::ci::CiJob,
+    job::step::StepEnd,
     life::{Present, Short, Snapshot},
     place::Place,
-    step::StepEnd,
 };
 use converge_proto::rendezvous::messages::Name;
 use std::fmt::Write;

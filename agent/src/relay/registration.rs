@@ -1,6 +1,6 @@
 //! The agent's side of a registration, on the first stream of a link.
 
-use crate::ci::CiJob;
+use crate::job::ci::CiJob;
 use converge_proto::{
     Frame, FrameType, HostKey, Id,
     frame::FrameError,

@@ -23,11 +23,11 @@
 //! A signal that is listened for once is never the end of this process again (the runtime does not give handlers
 //! back): whoever goes on after a step and wants to end on SIGHUP, say, has to listen for it.
 //!
-//! Call [`reset_signals`](crate::signals::reset_signals) before, or the step may be born deaf to Ctrl-C.
+//! Call [`reset_signals`](crate::platform::signals::reset_signals) before, or the step may be born deaf to Ctrl-C.
 
 use crate::{
-    process_group::{signal_child, signal_group},
-    pty::fork_lock,
+    platform::process_group::{signal_child, signal_group},
+    platform::pty::fork_lock,
 };
 use clap::ValueEnum;
 use rustix::process::Signal;
