@@ -52,12 +52,20 @@ frame_types! {
     0x18 INCOMING "Incoming",
     /// Both ways on the control stream and in a session: [`Ping`](crate::rendezvous::Ping).
     0x20 PING "Ping",
+    /// Agent → relay on the control stream: [`Status`](crate::rendezvous::Status).
+    0x21 STATUS "Status",
     /// Both ways on the control stream and in a session: [`Pong`](crate::rendezvous::Pong).
     0x22 PONG "Pong",
+    /// Agent → relay on the control stream: [`ExpiryWarning`](crate::rendezvous::ExpiryWarning).
+    0x23 EXPIRY_WARNING "ExpiryWarning",
     /// Relay → agent on the control stream: [`Goaway`](crate::rendezvous::Goaway).
     0x24 GOAWAY "Goaway",
+    /// Relay → agent on the control stream: [`Request`](crate::rendezvous::Request).
+    0x25 REQUEST "Request",
     /// Both ways on the control stream, the last frame: [`Bye`](crate::rendezvous::Bye).
     0x26 BYE "Bye",
+    /// Agent → relay on the control stream: [`Response`](crate::rendezvous::Response).
+    0x27 RESPONSE "Response",
     /// Client → agent, first frame of a session's stream: [`Attach`](crate::session::Attach).
     0x30 ATTACH "Attach",
     /// Agent → client, the answer: [`Attached`](crate::session::Attached).

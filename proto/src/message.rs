@@ -4,9 +4,12 @@
 
 use crate::{
     frame::{Frame, FrameError, FrameType},
-    rendezvous::messages::{
-        Bye, Challenge, Connect, Connected, Found, Goaway, Incoming, Lookup, Ping, Pong, Proof, Refused,
-        Register, Registered, Waiting,
+    rendezvous::{
+        messages::{
+            Bye, Challenge, Connect, Connected, Found, Goaway, Incoming, Lookup, Ping, Pong, Proof, Refused,
+            Register, Registered, Waiting,
+        },
+        status::{ExpiryWarning, Request, Response, Status},
     },
     session::messages::{Ack, Attach, Attached, Notice, Reset},
 };
@@ -66,5 +69,6 @@ messages! {
     Register = REGISTER, Challenge = CHALLENGE, Proof = PROOF, Registered = REGISTERED, Refused = REFUSED,
     Connect = CONNECT, Lookup = LOOKUP, Connected = CONNECTED, Waiting = WAITING, Found = FOUND,
     Incoming = INCOMING, Ping = PING, Pong = PONG, Goaway = GOAWAY, Bye = BYE,
+    Status = STATUS, ExpiryWarning = EXPIRY_WARNING, Request = REQUEST, Response = RESPONSE,
     Attach = ATTACH, Attached = ATTACHED, Ack = ACK, Reset = RESET, Notice = NOTICE,
 }

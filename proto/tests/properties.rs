@@ -7,9 +7,12 @@ use converge_proto::{
     frame::{MAX_CONTROL_PAYLOAD_BYTES, missing_bytes},
     fuzz,
     rendezvous::{
-        AgentInfo, Bye, Challenge, Claim, ClientInfo, Connect, Connected, Found, Goaway, IdTable, Incoming,
-        Limits, LinkNumber, Lookup, Message, Ping, Pong, Proof, Reassigned, RefusalCode, Refused, Register,
-        Registered, SessionKind, Waiting, handshake::VerifiedAgent, id_table::TableFull, messages::Signature,
+        AgentInfo, Bye, Challenge, Claim, ClientInfo, Connect, Connected, ExpiryWarning, Found, Goaway,
+        IdTable, Incoming, Limits, LinkNumber, Lookup, Message, Ping, Pong, Proof, Reassigned, RefusalCode,
+        Refused, Register, Registered, Request, Response, SessionKind, Status, Token, Waiting,
+        handshake::VerifiedAgent,
+        id_table::TableFull,
+        messages::{Name, Signature},
     },
     session::{Ack, Attach, Attached, Notice, Reset, Secret, SessionId, Severity},
 };
@@ -284,6 +287,7 @@ impl Contents {
         } = self;
         let Self { line, has_line, numbers: [first, second], token, .. } = self;
         let [received, limit, start] = offsets;
+        let bearer: Option<Token> = has_line.then(|| id.as_str().parse().expect("an ID is a token"));
         let line = || Text::new(&line);
         let kind = match first {
             0 => SessionKind::Raw,
@@ -306,6 +310,7 @@ impl Contents {
                 host_key: host_key.clone(),
                 proof: has_line.then(|| signature.clone()),
                 agent: agent.clone(),
+                token: bearer.clone(),
             }),
             round_trip(&Challenge { nonce }),
             round_trip(&Proof { signature }),
@@ -323,8 +328,9 @@ impl Contents {
                 client: client.clone(),
                 wait_ms: second,
                 session: has_line.then_some(session),
+                token: bearer.clone(),
             }),
-            round_trip(&Lookup { id, wait_ms: first }),
+            round_trip(&Lookup { id, wait_ms: first, token: bearer.clone() }),
             round_trip(&Connected { host_key: host_key.clone(), agent: agent.clone() }),
             round_trip(&Waiting { left_ms: first }),
             round_trip(&Found { host_key, agent }),
@@ -333,6 +339,20 @@ impl Contents {
             round_trip(&Pong { token }),
             round_trip(&Goaway { reason: line(), retry_after_ms: second }),
             round_trip(&Bye { reason: line() }),
+            round_trip(&Status {
+                users: first,
+                held: has_line,
+                expires_ms: has_line.then_some(received),
+                clock: has_line.then(|| Name::new("idle")),
+            }),
+            round_trip(&ExpiryWarning { remaining_ms: limit, reason: line() }),
+            round_trip(&Request {
+                number: received,
+                stop: has_line.then(line),
+                extend_ms: has_line.then_some(limit),
+                message: has_line.then(line),
+            }),
+            round_trip(&Response { number: limit, refusal: has_line.then(line) }),
             round_trip(&Attach { session, secret, attempt: first, resume: has_line, received, limit }),
             round_trip(&Attached { received, limit, start }),
             round_trip(&Ack { received, limit }),
@@ -532,7 +552,8 @@ impl TableAndModel {
     fn claim(&mut self, key: u8, wanted: Option<Id>, generated: [Id; 8]) {
         let link = LinkNumber(self.claims.len() as u64 + 1);
         let expected = self.expected_claim(key, wanted.as_ref(), &generated);
-        let agent = VerifiedAgent { wanted, host_key: host_key(key), info: AgentInfo::default() };
+        let agent =
+            VerifiedAgent { wanted, host_key: host_key(key), info: AgentInfo::default(), token: None };
         let mut generated = generated.into_iter();
         let claim = self.table.claim(&agent, link, || generated.next().expect("at most eight tries"));
         assert_eq!(claim, expected);

@@ -11,9 +11,9 @@ use converge_proto::{
     host_key::sign,
     message::reencode,
     rendezvous::{
-        AgentInfo, Bye, Challenge, ClientInfo, Connect, Connected, Found, Goaway, Incoming, Limits, Lookup,
-        Message, Ping, Pong, Reassigned, RefusalCode, Refused, Register, Registered, SessionKind, Waiting,
-        proof_over_challenge, proof_over_exporter,
+        AgentInfo, Bye, Challenge, ClientInfo, Connect, Connected, ExpiryWarning, Found, Goaway, Incoming,
+        Limits, Lookup, Message, Ping, Pong, Reassigned, RefusalCode, Refused, Register, Registered, Request,
+        Response, SessionKind, Status, Token, Waiting, proof_over_challenge, proof_over_exporter,
     },
     session::{Ack, Attach, Attached, Notice, Reset, Secret, SessionId, Severity},
 };
@@ -177,14 +177,21 @@ fn messages() -> Vec<MessageVector> {
     let generated = || Id::generate([127, 0, 0, 1, 63, 84]);
     let proof = proof_over_exporter(&key_pair(), &EXPORTER).expect("a signature");
     let raw = SessionKind::Raw;
+    let token = || "eyJhbGciOiJub25lIn0.e30.".parse::<Token>().expect("a token");
     vec![
         MessageVector::of(
             "Register, least",
-            Register { wanted: None, host_key: host_key(), proof: None, agent: bare_agent() },
+            Register { wanted: None, host_key: host_key(), proof: None, agent: bare_agent(), token: None },
         ),
         MessageVector::of(
             "Register, all fields",
-            Register { wanted: Some(wanted()), host_key: host_key(), proof: Some(proof), agent: agent() },
+            Register {
+                wanted: Some(wanted()),
+                host_key: host_key(),
+                proof: Some(proof),
+                agent: agent(),
+                token: Some(token()),
+            },
         ),
         MessageVector::of("Challenge", CHALLENGE),
         MessageVector::of("Proof", proof_over_challenge(&key_pair(), &CHALLENGE).expect("a signature")),
@@ -214,7 +221,14 @@ fn messages() -> Vec<MessageVector> {
         ),
         MessageVector::of(
             "Connect, least",
-            Connect { id: wanted(), kind: raw, client: bare_client(), wait_ms: 0, session: None },
+            Connect {
+                id: wanted(),
+                kind: raw,
+                client: bare_client(),
+                wait_ms: 0,
+                session: None,
+                token: None,
+            },
         ),
         MessageVector::of(
             "Connect, all fields",
@@ -224,9 +238,14 @@ fn messages() -> Vec<MessageVector> {
                 client: client(),
                 wait_ms: 60_000,
                 session: Some(SESSION),
+                token: Some(token()),
             },
         ),
-        MessageVector::of("Lookup", Lookup { id: wanted(), wait_ms: 60_000 }),
+        MessageVector::of("Lookup, least", Lookup { id: wanted(), wait_ms: 60_000, token: None }),
+        MessageVector::of(
+            "Lookup, all fields",
+            Lookup { id: wanted(), wait_ms: 60_000, token: Some(token()) },
+        ),
         MessageVector::of("Connected, least", Connected { host_key: host_key(), agent: bare_agent() }),
         MessageVector::of("Connected, all fields", Connected { host_key: host_key(), agent: agent() }),
         MessageVector::of("Waiting", Waiting { left_ms: 57_000 }),
@@ -245,6 +264,32 @@ fn messages() -> Vec<MessageVector> {
             Goaway { reason: "the relay is being updated".into_text(), retry_after_ms: 2000 },
         ),
         MessageVector::of("Bye", Bye { reason: "the job has ended".into_text() }),
+        MessageVector::of("Status, least", Status::default()),
+        MessageVector::of(
+            "Status, all fields",
+            Status { users: 2, held: true, expires_ms: Some(600_000), clock: Some("idle".into_text()) },
+        ),
+        MessageVector::of(
+            "ExpiryWarning",
+            ExpiryWarning { remaining_ms: 60_000, reason: "nobody did anything".into_text() },
+        ),
+        MessageVector::of(
+            "Request to stop",
+            Request { number: 1, stop: Some("the farm is full".into_text()), ..Request::default() },
+        ),
+        MessageVector::of(
+            "Request to extend",
+            Request { number: 2, extend_ms: Some(3_600_000), ..Request::default() },
+        ),
+        MessageVector::of(
+            "Request to show a message",
+            Request { number: 3, message: Some("back at noon".into_text()), ..Request::default() },
+        ),
+        MessageVector::of("Response, done", Response { number: 1, refusal: None }),
+        MessageVector::of(
+            "Response, not done",
+            Response { number: 4, refusal: Some("this agent does not know the request".into_text()) },
+        ),
         MessageVector::of(
             "Attach, the first",
             Attach {

@@ -36,6 +36,8 @@ codes! {
     6 UNSUPPORTED_VERSION "no common protocol version",
     /// The closing side failed.
     7 INTERNAL "internal error",
+    /// The peer has shown nothing that lets it in.
+    8 NOT_ALLOWED "not allowed",
 }
 
 impl CloseCode {
@@ -60,6 +62,7 @@ impl From<RefusalCode> for CloseCode {
             RefusalCode::PROTOCOL_VIOLATION | RefusalCode::BAD_PROOF | RefusalCode::UNSUPPORTED => {
                 Self::PROTOCOL_VIOLATION
             }
+            RefusalCode::UNAUTHORIZED | RefusalCode::FORBIDDEN => Self::NOT_ALLOWED,
             RefusalCode::LIMIT => Self::LIMIT,
             RefusalCode::STOPPING => Self::STOPPING,
             _ => Self::INTERNAL,

@@ -11,7 +11,10 @@ use crate::{
     host_key::{HostKey, sign},
     id::Id,
     message::Message,
-    rendezvous::messages::{AgentInfo, Challenge, Proof, Register, Signature},
+    rendezvous::{
+        messages::{AgentInfo, Challenge, Proof, Register, Signature},
+        token::Token,
+    },
 };
 use ssh_key::PrivateKey;
 
@@ -82,6 +85,8 @@ pub struct VerifiedAgent {
     pub host_key: HostKey,
     /// What it says about itself.
     pub info: AgentInfo,
+    /// What it shows to be let in.
+    pub token: Option<Token>,
 }
 
 impl From<Register> for Box<VerifiedAgent> {
@@ -90,6 +95,7 @@ impl From<Register> for Box<VerifiedAgent> {
             wanted: register.wanted,
             host_key: register.host_key,
             info: register.agent,
+            token: register.token,
         })
     }
 }
@@ -165,7 +171,8 @@ mod tests {
     const NONCE: [u8; 32] = [2; 32];
 
     fn register(proof: Option<Signature>) -> Frame {
-        Register { wanted: None, host_key: host_key(1), proof, agent: AgentInfo::default() }.to_frame()
+        Register { wanted: None, host_key: host_key(1), proof, agent: AgentInfo::default(), token: None }
+            .to_frame()
     }
 
     #[expect(clippy::unnecessary_wraps)] // It stands where messages have an option.

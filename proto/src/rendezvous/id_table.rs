@@ -173,7 +173,12 @@ mod tests {
     }
 
     fn agent(key: u8, wanted: Option<&str>) -> VerifiedAgent {
-        VerifiedAgent { wanted: wanted.map(id), host_key: host_key(key), info: AgentInfo::default() }
+        VerifiedAgent {
+            wanted: wanted.map(id),
+            host_key: host_key(key),
+            info: AgentInfo::default(),
+            token: None,
+        }
     }
 
     /// A table, and what its callers would have to remember.

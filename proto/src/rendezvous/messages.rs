@@ -1,6 +1,12 @@
 //! What agents, relays and clients say to each other before and beside a session's bytes.
 
-use crate::{host_key::HostKey, id::Id, rendezvous::refusal::RefusalCode, session::SessionId, text::Text};
+use crate::{
+    host_key::HostKey,
+    id::Id,
+    rendezvous::{refusal::RefusalCode, token::Token},
+    session::SessionId,
+    text::Text,
+};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use std::time::Duration;
 
@@ -61,6 +67,9 @@ pub struct Register {
     /// Who registers.
     #[n(3)]
     pub agent: AgentInfo,
+    /// What the relay lets the agent in by, where it wants something.
+    #[n(4)]
+    pub token: Option<Token>,
 }
 
 /// An SSHSIG signature blob of at most 512 bytes.
@@ -237,6 +246,9 @@ pub struct Connect {
     /// The session to be joined, so that a relay can tell a session that comes back from a new one. For its log.
     #[n(4)]
     pub session: Option<SessionId>,
+    /// What the relay lets the client in by, where it wants something.
+    #[n(5)]
+    pub token: Option<Token>,
 }
 
 /// Client → relay, first frame of a stream: which host key does the agent of this ID have?
@@ -249,6 +261,9 @@ pub struct Lookup {
     /// How long to wait for an agent that is not there yet, in milliseconds.
     #[n(1)]
     pub wait_ms: u32,
+    /// As in [`Connect`].
+    #[n(2)]
+    pub token: Option<Token>,
 }
 
 /// Relay → client: the session is there; its bytes follow.

@@ -43,6 +43,10 @@ codes! {
     11 SUPERSEDED "superseded",
     /// The session had been without a client for longer than it is kept.
     12 EXPIRED "expired",
+    /// The relay wants a token, or this one is wrong or has expired.
+    13 UNAUTHORIZED "unauthorized",
+    /// The relay knows who asks, and does not let them: their network, or what their token says of them.
+    14 FORBIDDEN "forbidden",
 }
 
 impl RefusalCode {

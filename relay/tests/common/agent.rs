@@ -70,6 +70,7 @@ impl<'a> AgentBuilder<'a> {
             host_key: public(self.key),
             proof: link.exporter().map(|exporter| proof_over_exporter(&signing_key, &exporter).unwrap()),
             agent: AgentInfo { software: name("test-agent"), ..AgentInfo::default() },
+            token: None,
         };
         control.send.write_frame(&register.to_frame()).await.unwrap();
         (link, control)

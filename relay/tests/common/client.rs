@@ -51,11 +51,11 @@ impl TestClient {
     pub fn raw_connect(&self, wait: Duration) -> Connect {
         let client = ClientInfo { software: name("test-client"), address: None };
         let wait_ms = u32::try_from(wait.as_millis()).unwrap();
-        Connect { id: self.id.clone(), kind: SessionKind::Raw, client, wait_ms, session: None }
+        Connect { id: self.id.clone(), kind: SessionKind::Raw, client, wait_ms, session: None, token: None }
     }
 
     pub async fn ask_for_the_key(&self) -> Asked {
-        self.say(&Lookup { id: self.id.clone(), wait_ms: 0 }.to_frame().to_bytes()).await
+        self.say(&Lookup { id: self.id.clone(), wait_ms: 0, token: None }.to_frame().to_bytes()).await
     }
 
     /// Opens a stream with these bytes.
