@@ -1,6 +1,9 @@
 //! An agent's link: registration on its first stream, then that stream as the control stream.
 
+mod requests;
+
 use crate::{
+    directory::{AgentStay, NewAgent},
     first_frame, limits,
     peer::Peer,
     registry::{Agent, RegisterError, Registration},
@@ -11,11 +14,13 @@ use converge_proto::{
     frame::FrameError,
     keepalive::KeepaliveAction,
     rendezvous::{
-        Bye, Goaway, HandshakeStep, Limits, LinkNumber, Message, Ping, Pong, RefusalCode, Refused,
-        RegisterHandshake, Registered, VerifiedAgent, handshake::HandshakeError, messages::Line,
+        Bye, ExpiryWarning, Goaway, HandshakeStep, Limits, LinkNumber, Message, Ping, Pong, RefusalCode,
+        Refused, RegisterHandshake, Registered, Response, Status, VerifiedAgent, handshake::HandshakeError,
+        messages::Line,
     },
 };
 use converge_transport::{Carrier, CloseCode, Link, Stream, StreamError};
+use requests::Requests;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -58,7 +63,7 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
     let fingerprint = agent.verified.host_key.fingerprint();
     let carrier = link.carrier();
     info!(%id, %fingerprint, %carrier, peer = %peer.address, link = agent.number.0, "agent registered");
-    let why = run(shared, &link, control, &agent.verified, registration).await;
+    let why = run(shared, &link, control, &agent, registration, peer).await;
     info!(%id, link = agent.number.0, reason = %why, "agent gone");
 }
 
@@ -138,8 +143,9 @@ async fn run(
     shared: &Shared,
     link: &Link,
     mut control: Stream,
-    agent: &VerifiedAgent,
+    agent: &Agent,
     registration: Registration,
+    peer: &Peer,
 ) -> LinkEnd {
     let keepalive = match link.carrier() {
         Carrier::Quic => limits::KEEPALIVE_QUIC,
@@ -152,11 +158,20 @@ async fn run(
         limits: Limits { sessions: limits::MAX_SESSIONS_PER_AGENT },
         public_url: shared.public_url.clone().map(|url| Line::new(url.with_pin(None).to_string())),
     };
-    debug!(software = %agent.info.software, "agent's program");
+    debug!(software = %agent.verified.info.software, "agent's program");
+    let mut stay = shared.directory.enter(NewAgent {
+        number: agent.number,
+        id: registration.id.clone(),
+        host_key: agent.verified.host_key.clone(),
+        info: agent.verified.info.clone(),
+        peer: peer.clone(),
+    });
     let end = match write(&mut control, &registered.to_frame()).await {
-        Ok(()) => control_loop(shared, link, &mut control, keepalive).await,
+        Ok(()) => control_loop(shared, link, &mut control, keepalive, &mut stay).await,
         Err(end) => end,
     };
+    stay.because(end.to_string());
+    drop(stay);
     let (code, reason) = match &end {
         LinkEnd::Goodbye(_) => (CloseCode::DONE, String::new()),
         LinkEnd::Stopped => (CloseCode::STOPPING, String::new()),
@@ -176,10 +191,17 @@ async fn run(
     end
 }
 
-async fn control_loop(shared: &Shared, link: &Link, control: &mut Stream, interval: Duration) -> LinkEnd {
+async fn control_loop(
+    shared: &Shared,
+    link: &Link,
+    control: &mut Stream,
+    interval: Duration,
+    stay: &mut AgentStay,
+) -> LinkEnd {
     // The agent asks; the relay only notices when it no longer does, so its own patience is longer.
     let mut keepalive = Keepalive::new(interval * 3 / 2, Instant::now());
     let mut goaway_sent = false;
+    let mut requests = Requests::default();
     loop {
         let step = tokio::select! {
             biased; // An ending relay does not listen any more; a link that is closed has the truest reason.
@@ -192,8 +214,12 @@ async fn control_loop(shared: &Shared, link: &Link, control: &mut Stream, interv
             }
             frame = control.recv.read_frame() => {
                 keepalive.handle_received(Instant::now());
-                handle_frame(control, frame).await
+                handle_frame(control, frame, stay, &mut requests).await
             }
+            (action, answer) = stay.asked(), if requests.is_free() => {
+                write(control, &requests.begin(action, answer).to_frame()).await
+            }
+            () = requests.given_up() => Ok(()),
             () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
                 match keepalive.handle_timeout(Instant::now()) {
                     KeepaliveAction::SendPing(token) => write(control, &Ping { token }.to_frame()).await,
@@ -211,6 +237,8 @@ async fn control_loop(shared: &Shared, link: &Link, control: &mut Stream, interv
 async fn handle_frame(
     control: &mut Stream,
     frame: Result<Option<Frame>, StreamError>,
+    stay: &AgentStay,
+    requests: &mut Requests,
 ) -> Result<(), LinkEnd> {
     let frame = frame?.ok_or(LinkEnd::ControlEnded)?;
     match frame.frame_type {
@@ -219,9 +247,21 @@ async fn handle_frame(
             write(control, &Pong { token: ping.token }.to_frame()).await
         }
         FrameType::PONG => Ok(()),
+        FrameType::STATUS => {
+            stay.tell_status(&Status::from_frame(&frame).map_err(StreamError::from)?);
+            Ok(())
+        }
+        FrameType::EXPIRY_WARNING => {
+            stay.tell_warning(&ExpiryWarning::from_frame(&frame).map_err(StreamError::from)?);
+            Ok(())
+        }
+        FrameType::RESPONSE => {
+            requests.answer(Response::from_frame(&frame).map_err(StreamError::from)?);
+            Ok(())
+        }
         FrameType::BYE => Err(LinkEnd::Goodbye(Bye::from_frame(&frame).map_err(StreamError::from)?.reason)),
         _ => {
-            let error: FrameError = first_frame::unexpected(&frame, "Ping, Pong or Bye");
+            let error: FrameError = first_frame::unexpected(&frame, "Ping, Pong, Status, Response or Bye");
             Err(StreamError::from(error).into())
         }
     }

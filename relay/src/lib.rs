@@ -8,7 +8,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod config;
+pub mod directory;
 pub mod limits;
+pub mod peer;
 pub mod registry;
 pub mod server;
 
@@ -19,7 +21,6 @@ mod first_frame;
 mod http;
 mod link;
 mod pairing;
-mod peer;
 mod shared;
 
 pub use config::Config;

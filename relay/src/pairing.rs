@@ -1,12 +1,21 @@
 //! One session: a client's stream and an agent's, and the bytes between them.
 
-use crate::{limits, peer::Peer, registry::Agent, shared::Shared};
+use crate::{
+    directory::{NewSession, SessionStay},
+    limits,
+    peer::Peer,
+    registry::Agent,
+    shared::Shared,
+};
 use converge_proto::{
     Id,
-    rendezvous::{ClientInfo, Incoming, Message, RefusalCode, Refused, SessionKind, messages::Line},
+    rendezvous::{
+        ClientInfo, Incoming, Message, RefusalCode, Refused, SessionKind,
+        messages::{Line, Name},
+    },
 };
 use converge_transport::{LinkError, Stream, StreamError, copy_bidirectional};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 use tokio::sync::SemaphorePermit;
 use tracing::info;
 
@@ -14,6 +23,7 @@ use tracing::info;
 pub(crate) struct Session<'a> {
     number: u64,
     kind: SessionKind,
+    software: Name,
     agent: &'a Arc<Agent>,
     stream: Stream,
     _permit: SemaphorePermit<'a>,
@@ -37,13 +47,14 @@ pub(crate) async fn open<'a>(
         return Err(Refused { code: RefusalCode::LIMIT, text: Line::new(text) });
     };
     let number = shared.next_session();
+    let software = client.software.clone();
     let opening = async {
         let mut stream = agent.link.open_stream().await?;
         stream.send.write_frame(&Incoming { session: number, kind, client }.to_frame()).await?;
         Ok::<_, StreamError>(stream)
     };
     match tokio::time::timeout(limits::AGENT_STREAM_TIMEOUT, opening).await {
-        Ok(Ok(stream)) => Ok(Session { number, kind, agent, stream, _permit: permit }),
+        Ok(Ok(stream)) => Ok(Session { number, kind, software, agent, stream, _permit: permit }),
         Ok(Err(error)) => Err(agent_lost(&error.to_string())),
         Err(_) => Err(agent_lost("it does not take the session")),
     }
@@ -70,31 +81,25 @@ async fn time_to_move(shared: &Shared) {
 
 /// Copies until both directions have ended, one has failed, or the relay ends.
 pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Stream, id: &Id, peer: &Peer) {
-    let Session { number, kind, agent, stream: mut to_agent, .. } = session;
-    let begun = Instant::now();
+    let Session { number, kind, software, agent, stream: mut to_agent, .. } = session;
+    let mut stay =
+        shared.directory.begin(NewSession { number, id: id.clone(), kind, software, peer: peer.clone() });
     info!(session = number, %id, peer = %peer.address, "session begins");
-    let (copied, result) = tokio::select! {
+    let result = tokio::select! {
         biased; // The reason of a link's end is truer than what its streams make of it.
-        () = shared.ending.cancelled() => (None, Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere)))),
+        () = shared.ending.cancelled() => Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere))),
         () = time_to_move(shared), if kind == SessionKind::Resumable => {
-            (None, Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere))))
+            Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere)))
         }
-        error = agent.link.closed() => (None, Err((RefusalCode::AGENT_LOST, error.into()))),
-        (copied, result) = copy_bidirectional(&mut client, &mut to_agent) => {
-            (Some(copied), result.map_err(|error| (RefusalCode::AGENT_LOST, error)))
+        error = agent.link.closed() => Err((RefusalCode::AGENT_LOST, error.into())),
+        result = copy_bidirectional(&mut client, &mut to_agent, &stay.entry().traffic) => {
+            result.map_err(|error| (RefusalCode::AGENT_LOST, error))
         }
     };
-    let copied = copied.unwrap_or_default();
-    let seconds = begun.elapsed().as_secs_f64();
     let reason = result.as_ref().map_or_else(|(_, error)| error.to_string(), |()| "done".to_owned());
-    info!(
-        session = number,
-        to_agent = copied.forward_bytes,
-        to_client = copied.backward_bytes,
-        seconds,
-        reason,
-        "session ends"
-    );
+    log_end(&stay, &reason);
+    stay.because(reason);
+    drop(stay);
     match result {
         Ok(()) => {
             tokio::join!(client.close(), to_agent.close());
@@ -108,4 +113,11 @@ pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Strea
             tokio::join!(client.reset_with(code, &words), to_agent.reset(code));
         }
     }
+}
+
+fn log_end(stay: &SessionStay, reason: &str) {
+    let session = stay.entry();
+    let (to_agent, to_client) = (session.traffic.to_agent_bytes(), session.traffic.to_client_bytes());
+    let seconds = session.began.elapsed().as_secs_f64();
+    info!(session = session.number, to_agent, to_client, seconds, reason, "session ends");
 }

@@ -1,16 +1,20 @@
 //! Who is at the other end of a connection.
 
+use converge_transport::Carrier;
 use std::net::SocketAddr;
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
+pub struct Peer {
     /// As people write it: an IPv4 peer of a socket for both families is an IPv4 peer.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
+    /// What the connection is.
+    pub carrier: Carrier,
 }
 
 impl Peer {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address: SocketAddr::new(address.ip().to_canonical(), address.port()) }
+    /// The peer at `address`.
+    pub fn new(address: SocketAddr, carrier: Carrier) -> Self {
+        Self { address: SocketAddr::new(address.ip().to_canonical(), address.port()), carrier }
     }
 }

@@ -1,6 +1,6 @@
 //! What every task of a relay shares.
 
-use crate::{limits, registry::Registry};
+use crate::{directory::Directory, limits, registry::Registry};
 use converge_proto::RelayUrl;
 use std::{
     sync::{
@@ -16,6 +16,8 @@ use tracing::debug;
 /// One per relay.
 pub(crate) struct Shared {
     pub(crate) registry: Arc<dyn Registry>,
+    /// Who is here, for everybody who shows or counts them.
+    pub(crate) directory: Directory,
     /// The URL for people, when the operator has set one.
     pub(crate) public_url: Option<RelayUrl>,
     /// The URL to print and to show on pages when there is no better one.
@@ -45,6 +47,7 @@ impl Shared {
     ) -> Self {
         Self {
             registry,
+            directory: Directory::default(),
             public_url,
             own_url,
             first_word_timeout,

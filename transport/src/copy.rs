@@ -8,42 +8,54 @@ use crate::{
 use bytes::BytesMut;
 use converge_proto::rendezvous::RefusalCode;
 use futures_util::FutureExt;
-use std::{
-    io,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// How many bytes went each way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
     /// From the first stream to the second.
-    pub forward_bytes: u64,
+    Forward,
     /// From the second stream to the first.
-    pub backward_bytes: u64,
+    Backward,
+}
+
+/// Is told of every chunk that was read, before it is passed on, and may hold it back: nothing more of that direction
+/// is read meanwhile.
+pub trait Meter: Sync {
+    /// `bytes` are about to be passed on.
+    fn pass(&self, direction: Direction, bytes: usize) -> impl Future<Output = ()> + Send;
 }
 
 /// Copies both ways until both directions have ended or one cannot be read any more. The end of one direction is
 /// passed on while the other goes on, as SSH clients expect.
 ///
 /// At most one chunk per direction is held here; the rest waits in the carriers' windows.
+///
+/// # Errors
+/// Why the one cannot be read any more.
 pub async fn copy_bidirectional(
     first: &mut Stream,
     second: &mut Stream,
-) -> (Copied, Result<(), StreamError>) {
-    let (forward, backward) = (AtomicU64::new(0), AtomicU64::new(0));
-    let result = tokio::try_join!(
-        copy(&mut first.recv, &mut second.send, &forward),
-        copy(&mut second.recv, &mut first.send, &backward),
-    );
-    let copied = Copied { forward_bytes: forward.into_inner(), backward_bytes: backward.into_inner() };
-    (copied, result.map(|_| ()))
+    meter: &impl Meter,
+) -> Result<(), StreamError> {
+    let forward = |bytes| meter.pass(Direction::Forward, bytes);
+    let backward = |bytes| meter.pass(Direction::Backward, bytes);
+    tokio::try_join!(
+        copy(&mut first.recv, &mut second.send, forward),
+        copy(&mut second.recv, &mut first.send, backward),
+    )?;
+    Ok(())
 }
 
 /// Copies one way until the end, and passes the end on. A receiver that takes no more ends this direction only: what
 /// it has said, or has still to say, in the other one is not lost. If it is gone altogether, that direction shows it.
-async fn copy(from: &mut RecvHalf, to: &mut SendHalf, copied: &AtomicU64) -> Result<(), StreamError> {
-    match copy_all(from, to, copied).await {
+async fn copy<P: Future<Output = ()>>(
+    from: &mut RecvHalf,
+    to: &mut SendHalf,
+    pass: impl Fn(usize) -> P,
+) -> Result<(), StreamError> {
+    match copy_all(from, to, pass).await {
         Err(CopyError::Write(error)) => {
             tracing::trace!(%error, "the receiver takes no more");
             from.stop(match error {
@@ -62,7 +74,11 @@ enum CopyError {
     Write(StreamError),
 }
 
-async fn copy_all(from: &mut RecvHalf, to: &mut SendHalf, copied: &AtomicU64) -> Result<(), CopyError> {
+async fn copy_all<P: Future<Output = ()>>(
+    from: &mut RecvHalf,
+    to: &mut SendHalf,
+    pass: impl Fn(usize) -> P,
+) -> Result<(), CopyError> {
     loop {
         let ready = from.read_chunk().now_or_never();
         let chunk = if let Some(chunk) = ready {
@@ -79,7 +95,7 @@ async fn copy_all(from: &mut RecvHalf, to: &mut SendHalf, copied: &AtomicU64) ->
         let Some(chunk) = chunk.map_err(CopyError::Read)? else {
             return to.finish().await.map_err(CopyError::Write);
         };
-        copied.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        pass(chunk.len()).await;
         to.write_chunk(chunk).await.map_err(CopyError::Write)?;
     }
 }

@@ -26,7 +26,7 @@ pub mod traffic;
 pub mod websocket;
 
 pub use close::{CloseCode, LinkError, StreamError};
-pub use copy::{Copied, LocalCopyError, copy_bidirectional, copy_local};
+pub use copy::{Direction, LocalCopyError, Meter, copy_bidirectional, copy_local};
 pub use dial::{CarrierMemory, DialError, DialOptions, Role, dial, probe};
 pub use link::{Carrier, Link};
 pub use network_change::NetworkChanges;

@@ -116,6 +116,7 @@ impl Stranger {
             client: ClientInfo::default(),
             wait_ms: 0,
             session: None,
+            token: None,
         };
         stream.send.write_frame(&connect.to_frame()).await?;
         Connected::from_frame(&next_frame(&mut stream).await?)?;

@@ -1,7 +1,7 @@
 //! QUIC connections.
 
 use crate::{limits, link, peer::Peer, shared::Shared};
-use converge_transport::Link;
+use converge_transport::{Carrier, Link};
 use quinn::{Endpoint, Incoming};
 use std::sync::Arc;
 use tracing::debug;
@@ -35,7 +35,7 @@ pub(crate) async fn refuse(shared: Arc<Shared>, endpoint: Endpoint) {
 }
 
 async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
-    let peer = Peer::new(incoming.remote_address());
+    let peer = Peer::new(incoming.remote_address(), Carrier::Quic);
     let handshake = tokio::time::timeout(shared.first_word_timeout, incoming);
     let Some(connected) = shared.ending.run_until_cancelled(handshake).await else { return };
     match connected {

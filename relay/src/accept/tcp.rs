@@ -3,7 +3,7 @@
 use crate::{http, limits, peer::Peer, shared::Shared};
 use axum::Router;
 use converge_proto::rendezvous::handshake::EXPORTER_LABEL;
-use converge_transport::dial::tcp::tune;
+use converge_transport::{Carrier, dial::tcp::tune};
 use hyper::server::conn::{http1, http2};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -41,8 +41,12 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Opti
         match accepted {
             (Ok(permit), Ok((stream, address))) => {
                 let (router, tls) = (router.clone(), tls.clone());
-                let connection =
-                    Accepted { shared: shared.clone(), router, peer: Peer::new(address), permit };
+                let connection = Accepted {
+                    shared: shared.clone(),
+                    router,
+                    peer: Peer::new(address, Carrier::WebSocket),
+                    permit,
+                };
                 shared.spawn(async move { connection.serve(stream, tls).await });
             }
             (_, Err(error)) => {
