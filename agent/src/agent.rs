@@ -7,6 +7,7 @@ use crate::{
     relay::announce::Announcement,
     relay::diagnosis,
     relay::link::{Dialer, RelayEvent, RelayLink},
+    relay::operator::Operator,
     relay::registration::RegistrationError,
     relay::sessions::Sessions,
     ssh::{SshConfigError, SshServer, SshServerConfig},
@@ -100,6 +101,7 @@ impl Agent {
             host_key: config.host_key,
             wanted: config.id,
             job: config.job,
+            operator: Operator { life: life.clone(), is_heard: config.hears_operator },
         };
         Ok(Self {
             dialer,

@@ -169,6 +169,7 @@ impl AgentArguments {
         Ok(Config {
             relay,
             insecure: self.relay.insecure,
+            hears_operator: !self.relay.ignore_operator,
             proxy,
             id: self.relay.id.clone(),
             agent_dir: directory.path().to_owned(),

@@ -19,6 +19,8 @@ pub struct Config {
     pub proxy: ProxyChoice,
     /// The ID to ask for; without one the relay makes one up.
     pub id: Option<Id>,
+    /// Whether the relay's operator may end the agent, give it more time, and show messages.
+    pub hears_operator: bool,
     /// The CI job the agent runs in.
     pub job: CiJob,
     /// The agent directory, for `$agentdir`.

@@ -84,6 +84,11 @@ impl Life {
         self.snapshots.borrow().clone()
     }
 
+    /// How things are, from now on.
+    pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
+        self.snapshots.subscribe()
+    }
+
     /// What users are told from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
@@ -122,6 +127,12 @@ impl Life {
     /// Ends the agent. The first reason counts.
     pub fn end(&self, reason: EndReason) {
         self.send(Command::End(reason));
+    }
+
+    /// As [`extend`](Self::extend), without waiting.
+    pub fn extend_soon(&self, by: Duration, who: &str) {
+        let (answer, _) = oneshot::channel();
+        self.send(Command::Extend { by, who: Some(who.to_owned()), answer });
     }
 
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<Snapshot>) -> Command) -> Snapshot {
@@ -184,6 +195,8 @@ pub enum EndReason {
     Resume,
     /// A user said `fail`: the job ends with this status.
     Fail(u8),
+    /// The relay's operator stops it; users were told why.
+    Operator,
     /// The job was cancelled: the agent was told to stop by this signal.
     Signal(i32),
 }
@@ -199,6 +212,7 @@ impl fmt::Display for EndReason {
             Self::LastLogout => f.write_str("the last user has left"),
             Self::Resume => f.write_str("a user lets the job go on"),
             Self::Fail(status) => write!(f, "a user lets the job fail with status {status}"),
+            Self::Operator => f.write_str("the relay's operator stopped it"),
             Self::Signal(_) => f.write_str("the job was cancelled"),
         }
     }

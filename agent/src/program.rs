@@ -108,7 +108,7 @@ async fn dispatch_events(arguments: &AgentArguments) -> anyhow::Result<(Events, 
 /// `otherwise`: what it is when nobody says anything.
 fn exit_status(reason: EndReason, timeout_status: Option<u8>, otherwise: u8) -> u8 {
     match reason {
-        EndReason::Clock(..) => timeout_status.unwrap_or(otherwise),
+        EndReason::Clock(..) | EndReason::Operator => timeout_status.unwrap_or(otherwise),
         EndReason::LastLogout => otherwise,
         EndReason::Resume => 0,
         EndReason::Fail(status) => status,
@@ -189,6 +189,7 @@ mod tests {
         assert_eq!(exit_status(clock, None, 0), 0);
         assert_eq!(exit_status(clock, None, 3), 3);
         assert_eq!(exit_status(clock, Some(75), 3), 75);
+        assert_eq!(exit_status(EndReason::Operator, Some(75), 0), 75);
         assert_eq!(exit_status(EndReason::LastLogout, Some(75), 3), 3);
         assert_eq!(exit_status(EndReason::Resume, Some(75), 3), 0);
         assert_eq!(exit_status(EndReason::Fail(9), Some(75), 3), 9);

@@ -32,6 +32,17 @@ pub enum Clock {
     Lifetime,
 }
 
+impl Clock {
+    /// Its name on the wire and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+        }
+    }
+}
+
 impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

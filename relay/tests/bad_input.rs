@@ -146,7 +146,7 @@ async fn garbage_after_the_registration_closes_the_link_in_words_and_no_other(by
     let mut bystander = Bystander::of(&relay, by).await;
     let cases = [
         (frame(0x3e, b""), "frame 0x3e is not supported"),
-        (frame(0x02, b""), "Register is not allowed here; expected Ping, Pong or Bye"),
+        (frame(0x02, b""), "Register is not allowed here; expected Ping, Pong, Status, Response or Bye"),
         (frame(0x20, b"\xa0junk"), "Ping cannot be read: "),
         (announcing(FrameType::PING, VarInt::MAX), "Ping announces 4611686018427387903 bytes; at most 65536"),
     ];

@@ -29,6 +29,9 @@ pub struct RelayArguments {
     /// The proxy for WebSocket: http://, https://, socks5:// or socks5h://, or none [default: HTTPS_PROXY and its kin]
     #[arg(long, env = "CONVERGE_PROXY", value_name = "URL", hide_env_values = true)]
     pub proxy: Option<String>,
+    /// Do nothing that the relay's operator asks: end, give more time, show messages
+    #[arg(long, env = "CONVERGE_IGNORE_OPERATOR", hide_short_help = true)]
+    pub ignore_operator: bool,
     /// Accept any certificate of the relay: SSH stays end-to-end, but anybody in between can take the job's ID
     #[arg(long, env = "CONVERGE_INSECURE")]
     pub insecure: bool,

@@ -11,7 +11,6 @@ use crate::{
     life::{EndReason, Life, Snapshot},
     relay::announce::Announcement,
 };
-use converge_proto::expiry::Clock;
 use std::{
     fs::File,
     io,
@@ -176,12 +175,7 @@ impl Control {
             users: users.collect(),
             held: snapshot.is_held,
             ends: snapshot.deadline.map(|(clock, at)| StatusEnd {
-                clock: match clock {
-                    Clock::First => "first",
-                    Clock::Idle => "idle",
-                    Clock::Lifetime => "lifetime",
-                }
-                .to_owned(),
+                clock: clock.name().to_owned(),
                 seconds: at.saturating_duration_since(Instant::now()).as_secs(),
             }),
             step: self.login_text.step.clone(),

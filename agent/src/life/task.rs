@@ -55,8 +55,8 @@ impl LifeTask {
             tokio::select! {
                 Some(command) = self.inbox.recv() => {
                     if let Some(reason) = self.handle(command) {
-                        if let EndReason::Signal(_) = reason {
-                            self.announce_cancellation().await;
+                        if let EndReason::Signal(_) | EndReason::Operator = reason {
+                            self.announce_end(reason).await;
                         }
                         info!(%reason, "the agent ends");
                         return self.end(reason);
@@ -172,11 +172,15 @@ impl LifeTask {
     }
 
     /// Users see it before their sessions are cut.
-    async fn announce_cancellation(&self) {
+    async fn announce_end(&self, reason: EndReason) {
         if self.users.is_empty() {
             return;
         }
-        let text = format!("this job was cancelled; it ends in {}", Short(CANCEL_GRACE));
+        let what = match reason {
+            EndReason::Operator => "the relay's operator ends this session with the job",
+            _ => "this job was cancelled",
+        };
+        let text = format!("{what}; it ends in {}", Short(CANCEL_GRACE));
         self.life.tell(Notice::warning(text, Some(CANCEL_GRACE)));
         tokio::time::sleep(CANCEL_GRACE).await;
     }

@@ -1,20 +1,23 @@
 //! A registered link to the relay: making one, what is said on its control stream, and whether it still answers.
 
-use crate::{agent::AgentError, job::ci::CiJob, relay::registration::register};
+use super::{
+    control_writer::ControlWriter,
+    operator::Operator,
+    registration::register,
+    reporter::{Report, Reporter},
+};
+use crate::{agent::AgentError, job::ci::CiJob};
 use converge_proto::{
     CarrierChoice, Frame, FrameType, Id, Keepalive, RelayUrl,
     frame::FrameError,
-    rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, messages::Line},
+    rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, Request, messages::Line},
     session::{Watch, WatchAction},
 };
 use converge_transport::{
-    CloseCode, DialOptions, Link, LinkError, Role, Stream, StreamError, Traffic, dial, sleep_until,
+    CloseCode, DialOptions, Link, LinkError, RecvHalf, Role, Stream, StreamError, Traffic, dial, sleep_until,
 };
 use ssh_key::PrivateKey;
 use std::time::{Duration, Instant};
-
-/// A frame on the control stream must have been sent by then; a relay that does not read is gone.
-const CONTROL_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A link that has not answered for so long is given up, whether or not there is another.
 const LOST_AFTER: Duration = Duration::from_secs(45);
@@ -34,6 +37,8 @@ pub(crate) struct Dialer {
     pub(crate) wanted: Option<Id>,
     /// The job to tell of.
     pub(crate) job: CiJob,
+    /// Does what the relay's operator asks.
+    pub(crate) operator: Operator,
 }
 
 impl Dialer {
@@ -49,7 +54,7 @@ impl Dialer {
     /// Registers on the link. The relay closes any other link of this agent by it.
     pub(crate) async fn register(&self, link: Link) -> Result<RelayLink, AgentError> {
         match register(&link, &self.host_key, self.wanted.clone(), &self.job).await {
-            Ok((control, registered)) => Ok(RelayLink::new(link, control, registered)),
+            Ok((control, registered)) => Ok(RelayLink::new(link, control, registered, self.operator.clone())),
             Err(error) => {
                 link.finish(CloseCode::DONE, "").await;
                 Err(AgentError::Registration(error))
@@ -67,7 +72,10 @@ impl Dialer {
 pub(crate) struct RelayLink {
     pub(crate) link: Link,
     pub(crate) registered: Registered,
-    control: Stream,
+    control: RecvHalf,
+    writer: ControlWriter,
+    reporter: Reporter,
+    operator: Operator,
     watch: Watch,
     seen: Traffic,
     last_heard: Instant,
@@ -87,12 +95,14 @@ pub(crate) enum RelayEvent {
 }
 
 impl RelayLink {
-    fn new(link: Link, control: Stream, registered: Registered) -> Self {
+    fn new(link: Link, control: Stream, registered: Registered, operator: Operator) -> Self {
         let asked = Duration::from_millis(registered.keepalive_ms.into());
         let idle = asked.clamp(Keepalive::MIN_INTERVAL, Keepalive::MAX_INTERVAL);
         let now = Instant::now();
         let (watch, seen) = (Watch::new((idle, idle), now), link.traffic());
-        Self { link, registered, control, watch, seen, last_heard: now }
+        let Stream { recv: control, send } = control;
+        let (writer, reporter) = (ControlWriter::new(send), Reporter::new(&operator.life));
+        Self { link, registered, control, writer, reporter, operator, watch, seen, last_heard: now }
     }
 
     /// What happens next. Cancel-safe.
@@ -107,9 +117,10 @@ impl RelayLink {
             tokio::select! {
                 biased; // The reason of a closed link before what its streams make of it.
                 error = self.link.closed() => return Err(error.into()),
-                frame = self.control.recv.read_frame() => {
+                error = self.writer.failed() => return Err(error),
+                frame = self.control.read_frame() => {
                     self.watch.handle_received(false, Instant::now());
-                    if let Some(goaway) = self.handle_control(frame?).await? {
+                    if let Some(goaway) = self.handle_control(frame?)? {
                         return Ok(RelayEvent::Goaway(goaway));
                     }
                     if was_suspected {
@@ -117,9 +128,13 @@ impl RelayLink {
                     }
                 }
                 stream = self.link.accept_stream() => return Ok(RelayEvent::Stream(Box::new(stream?))),
+                report = self.reporter.next() => match report {
+                    Report::Status(status) => self.writer.send(&status)?,
+                    Report::Warning(warning) => self.writer.send(&warning)?,
+                },
                 () = sleep_until(lost) => return Err(LinkError::Silent.into()),
                 () = sleep_until(due) => match self.watch.handle_timeout(Instant::now()) {
-                    WatchAction::Ask(token) => self.ask(token).await?,
+                    WatchAction::Ask(token) => self.writer.send(&Ping { token })?,
                     WatchAction::Suspect => return Ok(RelayEvent::Suspected),
                     WatchAction::Wait => {}
                 },
@@ -158,44 +173,39 @@ impl RelayLink {
         self.watch.doubt(Instant::now());
     }
 
-    async fn ask(&mut self, token: u64) -> Result<(), StreamError> {
-        self.write(&Ping { token }).await
-    }
-
     /// Answers what the relay says; returns a `Goaway`.
-    async fn handle_control(&mut self, frame: Option<Frame>) -> Result<Option<Goaway>, StreamError> {
+    fn handle_control(&mut self, frame: Option<Frame>) -> Result<Option<Goaway>, StreamError> {
         let Some(frame) = frame else {
             return Err(LinkError::Broken("the relay ended the control stream".to_owned()).into());
         };
         match frame.frame_type {
             FrameType::PING => {
                 let Ping { token } = Ping::from_frame(&frame)?;
-                self.write(&Pong { token }).await.map(|()| None)
+                self.writer.send(&Pong { token }).map(|()| None)
             }
             FrameType::PONG => Ok(None),
+            FrameType::REQUEST => {
+                let response = self.operator.handle(Request::from_frame(&frame)?);
+                self.writer.send(&response).map(|()| None)
+            }
             FrameType::GOAWAY => Ok(Some(Goaway::from_frame(&frame)?)),
             FrameType::BYE => {
                 let reason = Bye::from_frame(&frame)?.reason;
                 Err(LinkError::ClosedByPeer { code: CloseCode::DONE, reason }.into())
             }
             frame_type => {
-                Err(FrameError::Unexpected { frame_type, expected: "Ping, Pong, Goaway or Bye" }.into())
+                Err(FrameError::Unexpected { frame_type, expected: "Ping, Pong, Request, Goaway or Bye" }
+                    .into())
             }
         }
     }
 
-    async fn write(&mut self, message: &impl Message) -> Result<(), StreamError> {
-        let frame = message.to_frame();
-        let writing = tokio::time::timeout(CONTROL_WRITE_TIMEOUT, self.control.send.write_frame(&frame));
-        writing.await.unwrap_or(Err(LinkError::Silent.into()))
-    }
-
     /// Ends the link and frees the ID.
-    pub(crate) async fn say_goodbye(mut self) {
+    pub(crate) async fn say_goodbye(self) {
         let reason = Line::new("the agent is stopping");
         // A relay that is gone needs no goodbye.
-        let _ = self.write(&Bye { reason }).await;
-        let _ = self.control.send.finish().await;
+        let _ = self.writer.send(&Bye { reason });
+        self.writer.finish().await;
         // The relay closes the link when it has read the goodbye.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.link.closed()).await;
         self.link.finish(CloseCode::DONE, "").await;
