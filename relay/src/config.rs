@@ -1,4 +1,17 @@
 //! What a relay runs with. Checked before any socket is opened.
+//!
+//! What was typed and what the file says are [`Settings`](crate::command_line::Settings); [`Loaded`] has both as one,
+//! and [`resolve`](resolve::resolve) makes a [`Config`] of it, or says everything that is wrong.
+
+pub mod file;
+pub mod live;
+pub mod loaded;
+pub mod problem;
+pub mod resolve;
+
+pub use live::{Live, Reload};
+pub use loaded::{Given, Loaded, Origin};
+pub use problem::{Problem, Problems};
 
 use crate::limits;
 use converge_certs::Identity;
@@ -23,14 +36,11 @@ pub struct Config {
     /// How long a peer may take for each of TLS handshake, HTTP header and first frame. Longer lets silent peers hold
     /// more of the connections there are; shorter loses peers on slow paths.
     pub first_word_timeout: Duration,
-    /// How long sessions may go on after the relay was told to stop.
-    pub drain_timeout: Duration,
+    /// What can change while the relay runs.
+    pub live: Live,
 }
 
 impl Config {
-    /// How long sessions may go on after the relay was told to stop, unless said otherwise.
-    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
     /// A configuration with an identity, listening on `listen`.
     pub fn new(listen: SocketAddr, identity: Identity) -> Self {
         Self {
@@ -41,7 +51,7 @@ impl Config {
             self_signed: false,
             reservation: limits::RESERVATION,
             first_word_timeout: limits::FIRST_WORD_TIMEOUT,
-            drain_timeout: Self::DRAIN_TIMEOUT,
+            live: Live::default(),
         }
     }
 }

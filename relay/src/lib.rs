@@ -7,10 +7,12 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod command_line;
 pub mod config;
 pub mod directory;
 pub mod limits;
 pub mod peer;
+pub mod program;
 pub mod registry;
 pub mod server;
 

@@ -2,7 +2,7 @@
 
 use crate::{
     accept::{quic, tcp},
-    config::Config,
+    config::{Config, Reload},
     limits,
     registry::MemoryRegistry,
     shared::Shared,
@@ -35,7 +35,7 @@ pub struct Relay {
     https: TcpListener,
     http: Option<TcpListener>,
     tls: TlsAcceptor,
-    drain_timeout: Duration,
+    reload: Reload,
     addresses: Addresses,
 }
 
@@ -97,13 +97,15 @@ impl Relay {
             config.public_url.map(|url| if url.pin().is_none() { url.with_pin(pin) } else { url });
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
         let registry = Arc::new(MemoryRegistry::new(config.reservation, limits::MAX_AGENTS));
+        let (reload, live) = Reload::new(config.live);
+        let shared = Shared::new(registry, public_url, own_url, config.first_word_timeout, live);
         Ok(Self {
-            shared: Arc::new(Shared::new(registry, public_url, own_url, config.first_word_timeout)),
+            shared: Arc::new(shared),
             endpoint,
             https,
             http,
             tls,
-            drain_timeout: config.drain_timeout,
+            reload,
             addresses: Addresses { listen, http: http_address, url },
         })
     }
@@ -113,9 +115,14 @@ impl Relay {
         &self.addresses
     }
 
+    /// Changes what can change while it runs.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
     /// Serves until `stop`, then lets sessions end for the drain time, or until `stop_now`.
     pub async fn run(self, stop: CancellationToken, stop_now: CancellationToken) -> Stopped {
-        let Self { shared, endpoint, https, http, tls, drain_timeout, .. } = self;
+        let Self { shared, endpoint, https, http, tls, .. } = self;
         let mut accepting = tokio::task::JoinSet::new();
         accepting.spawn(quic::accept(shared.clone(), endpoint.clone()));
         accepting.spawn(tcp::accept(shared.clone(), https, Some(tls)));
@@ -129,6 +136,7 @@ impl Relay {
         accepting.join_all().await;
         shared.spawn(quic::refuse(shared.clone(), endpoint.clone()));
         shared.sessions.close();
+        let drain_timeout = shared.live.borrow().drain_timeout;
         let stopped = tokio::select! {
             () = shared.sessions.wait() => Stopped::Clean,
             () = tokio::time::sleep(drain_timeout) => Stopped::SessionsCut,

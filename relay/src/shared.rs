@@ -1,6 +1,6 @@
 //! What every task of a relay shares.
 
-use crate::{directory::Directory, limits, registry::Registry};
+use crate::{config::Live, directory::Directory, limits, registry::Registry};
 use converge_proto::RelayUrl;
 use std::{
     sync::{
@@ -9,7 +9,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) public_url: Option<RelayUrl>,
     /// The URL to print and to show on pages when there is no better one.
     pub(crate) own_url: RelayUrl,
+    /// What the operator may change at any time; see [`Live`].
+    pub(crate) live: watch::Receiver<Live>,
     /// How long a peer may take for each first word.
     pub(crate) first_word_timeout: Duration,
     /// One permit per client that may still wait for an agent.
@@ -44,6 +46,7 @@ impl Shared {
         public_url: Option<RelayUrl>,
         own_url: RelayUrl,
         first_word_timeout: Duration,
+        live: watch::Receiver<Live>,
     ) -> Self {
         Self {
             registry,
@@ -51,6 +54,7 @@ impl Shared {
             public_url,
             own_url,
             first_word_timeout,
+            live,
             waiting_clients: Semaphore::new(limits::MAX_WAITING_CLIENTS),
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),

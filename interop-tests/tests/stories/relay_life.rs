@@ -60,32 +60,33 @@ fn stopping_relay_does_not_wait_for_sessions_that_go_on_elsewhere(setup: &mut Se
 }
 
 fn relay_that_cannot_start_says_why(setup: &mut Setup) -> Result<()> {
-    let refused = |arguments: &[&str]| -> Result<String> {
+    let refused = |status: i32, arguments: &[&str]| -> Result<String> {
         let mut command = Command::new(programs::own("converge-relay")?);
         let state = setup.path().join("other-state");
         let output =
             run(command.current_dir(setup.path()).env("CONVERGE_STATE_DIR", state).args(arguments), b"")?;
-        assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{}", output.stderr);
         assert!(output.stdout.is_empty());
         Ok(output.stderr)
     };
     let authority = authority(setup)?;
-    let taken = refused(&["--listen", &authority])?;
+    let taken = refused(1, &["--listen", &authority])?;
     assert!(
         taken.contains(&format!("cannot listen on {authority}")) && taken.contains("--listen"),
         "{taken}"
     );
     let http = setup.relay.http.trim_start_matches("ws://");
-    let taken = refused(&["--listen", "127.0.0.1:0", "--http", http])?;
+    let taken = refused(1, &["--listen", "127.0.0.1:0", "--http", http])?;
     assert!(taken.contains(&format!("cannot listen on {http}")), "{taken}");
 
     fs::write(setup.path().join("garbage.pem"), "garbage")?;
     let identity = ["--listen", "127.0.0.1:0", "--cert", "missing.pem", "--key", "missing.pem"];
-    let missing = refused(&identity)?;
+    // What the operator has to change, as of a wrong flag.
+    let missing = refused(2, &identity)?;
     assert!(missing.contains("missing.pem") && missing.contains("--cert"), "{missing}");
-    let garbage = refused(&identity.map(|word| if word == "missing.pem" { "garbage.pem" } else { word }))?;
+    let garbage = refused(2, &identity.map(|word| if word == "missing.pem" { "garbage.pem" } else { word }))?;
     assert!(garbage.contains("garbage.pem"), "{garbage}");
-    let not_a_directory = refused(&["--listen", "127.0.0.1:0", "--state-dir", "garbage.pem"])?;
+    let not_a_directory = refused(2, &["--listen", "127.0.0.1:0", "--state-dir", "garbage.pem"])?;
     assert!(not_a_directory.contains("garbage.pem"), "{not_a_directory}");
     Ok(())
 }

@@ -82,7 +82,7 @@ impl RelayBuilder {
     }
 
     pub fn with_drain_timeout_of(mut self, time: Duration) -> Self {
-        self.config.drain_timeout = time;
+        self.config.live.drain_timeout = time;
         self
     }
 

@@ -1,0 +1,248 @@
+//! What can be typed: every flag, in groups that are also the tables of the configuration file.
+//!
+//! To add a flag, add an `Option` field to its group and name it in the group's [`group!`] line; it then also has its
+//! variable and its key in the file. What it becomes is for [`crate::config::resolve`] to say.
+
+mod access;
+mod group;
+mod limits;
+mod listen;
+mod log;
+mod metrics;
+mod pages;
+mod tls;
+pub mod values;
+
+pub use access::Access;
+pub use group::{Group, Table};
+pub use limits::Limits;
+pub use listen::Listen;
+pub use log::Log;
+pub use metrics::Metrics;
+pub use pages::Pages;
+pub use tls::Tls;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+use converge_proto::version::ProtocolVersion;
+use serde::Deserialize;
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+/// Pairs CI jobs that run converge-agent with people who run converge, and copies bytes it cannot read.
+#[derive(Debug, Parser)]
+#[command(name = "converge-relay", version, long_version = long_version(), max_term_width = 100)]
+struct Typed {
+    /// A file with any of these settings, in TOML; flags and environment variables go before it
+    #[arg(long, env = "CONVERGE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn long_version() -> &'static str {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{version} (protocol {})", ProtocolVersion::list()).leak()
+}
+
+/// Every setting: a group for each table of the file.
+#[derive(Args, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// `[listen]`
+    #[command(flatten)]
+    pub listen: Listen,
+    /// `[tls]`
+    #[command(flatten)]
+    pub tls: Tls,
+    /// `[access]`
+    #[command(flatten)]
+    pub access: Access,
+    /// `[limits]`
+    #[command(flatten)]
+    pub limits: Limits,
+    /// `[pages]`
+    #[command(flatten)]
+    pub pages: Pages,
+    /// `[metrics]`
+    #[command(flatten)]
+    pub metrics: Metrics,
+    /// `[log]`
+    #[command(flatten)]
+    pub log: Log,
+}
+
+impl Settings {
+    /// The tables of the file, in the order of the fields.
+    pub const TABLES: [Table; 7] =
+        [Listen::TABLE, Tls::TABLE, Access::TABLE, Limits::TABLE, Pages::TABLE, Metrics::TABLE, Log::TABLE];
+
+    /// These, where `typed` says so of a field, else those of the file, else these (which are then defaults).
+    pub(crate) fn over(self, file: Self, typed: &dyn Fn(&str) -> bool) -> Self {
+        Self {
+            listen: self.listen.over(file.listen, typed),
+            tls: self.tls.over(file.tls, typed),
+            access: self.access.over(file.access, typed),
+            limits: self.limits.over(file.limits, typed),
+            pages: self.pages.over(file.pages, typed),
+            metrics: self.metrics.over(file.metrics, typed),
+            log: self.log.over(file.log, typed),
+        }
+    }
+}
+
+/// A command line that was parsed, with the environment.
+#[derive(Debug)]
+pub struct CommandLine {
+    matches: clap::ArgMatches,
+}
+
+impl CommandLine {
+    /// What this process was started with. Ends the process when it makes no sense, or asked for help or version.
+    pub fn of_this_process() -> Self {
+        Self { matches: command().get_matches() }
+    }
+
+    /// The same from given words; the environment is still the process's.
+    ///
+    /// # Errors
+    /// When they make no sense, or ask for help or version.
+    pub fn parse<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        Ok(Self { matches: command().try_get_matches_from(words)? })
+    }
+
+    /// The configuration file, if one was named.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.typed().and_then(|typed| typed.config)
+    }
+
+    /// Flags, variables and defaults.
+    pub fn settings(&self) -> Settings {
+        self.typed().map(|typed| typed.settings).unwrap_or_default()
+    }
+
+    /// Cannot fail: `matches` come from the same derive.
+    fn typed(&self) -> Option<Typed> {
+        Typed::from_arg_matches(&self.matches).ok()
+    }
+
+    /// Where each flag's value comes from, as far as it has one; by the field's name.
+    pub(crate) fn sources(&self) -> BTreeMap<String, ValueSource> {
+        let ids = self.matches.ids().map(clap::Id::as_str);
+        ids.filter_map(|id| Some((id.to_owned(), self.matches.value_source(id)?))).collect()
+    }
+
+    /// A flag's value as it was typed, several with commas between them.
+    pub(crate) fn text(&self, field: &str) -> Option<String> {
+        let words = self.matches.try_get_raw(field).ok()??;
+        Some(words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// The parser.
+pub fn command() -> clap::Command {
+    Typed::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::{Deserializer, Visitor, value::Error};
+    use std::collections::BTreeSet;
+
+    /// What is typed only: it is about the file, or instead of a start.
+    const NOT_IN_FILE: &[&str] = &["config", "help", "version"];
+    /// What has a structure that no flag can say.
+    const FILE_ONLY: &[(&str, &str)] = &[];
+
+    /// Tells which keys a table takes.
+    struct KeysOf<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for KeysOf<'_> {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            Err(serde::de::Error::custom("this is no table"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            keys: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Error> {
+            *self.0 = keys;
+            Err(serde::de::Error::custom("the keys are known now"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+        let mut keys: &'static [&'static str] = &[];
+        let _ = T::deserialize(KeysOf(&mut keys));
+        keys
+    }
+
+    fn keys_in_file() -> BTreeSet<(&'static str, &'static str)> {
+        let tables = [
+            (Listen::TABLE, keys_of::<Listen>()),
+            (Tls::TABLE, keys_of::<Tls>()),
+            (Access::TABLE, keys_of::<Access>()),
+            (Limits::TABLE, keys_of::<Limits>()),
+            (Pages::TABLE, keys_of::<Pages>()),
+            (Metrics::TABLE, keys_of::<Metrics>()),
+            (Log::TABLE, keys_of::<Log>()),
+        ];
+        assert_eq!(tables.map(|(table, _)| table), Settings::TABLES);
+        assert_eq!(&tables.map(|(table, _)| table.name), keys_of::<Settings>());
+        tables.into_iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table.name, *key))).collect()
+    }
+
+    #[test]
+    fn every_flag_is_a_key_of_the_file_and_every_key_a_flag() {
+        let command = command();
+        let flags: BTreeSet<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        let flags: BTreeSet<_> = flags.into_iter().filter(|flag| !NOT_IN_FILE.contains(flag)).collect();
+        let mut keys = keys_in_file();
+        for key in FILE_ONLY {
+            assert!(keys.remove(key), "{key:?} is not in the file");
+        }
+        assert_eq!(
+            keys.len(),
+            keys.iter().map(|(_, key)| key).collect::<BTreeSet<_>>().len(),
+            "twice: {keys:?}"
+        );
+        assert_eq!(flags, keys.into_iter().map(|(_, key)| key).collect());
+    }
+
+    #[test]
+    fn every_key_is_in_the_table_of_its_field() {
+        let fields = Settings::TABLES.into_iter();
+        let fields =
+            fields.flat_map(|table| table.fields().map(move |field| (table.name, field.replace('_', "-"))));
+        let keys = keys_in_file().into_iter().map(|(table, key)| (table, key.to_owned()));
+        assert_eq!(fields.collect::<BTreeSet<_>>(), keys.collect());
+    }
+
+    #[test]
+    fn every_flag_has_its_variable_and_a_help_text() {
+        let command = command();
+        for argument in command
+            .get_arguments()
+            .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+        {
+            let id = argument.get_id().as_str();
+            assert_eq!(argument.get_long().map(|long| long.replace('-', "_")).as_deref(), Some(id));
+            let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+            assert_eq!(variable, Some(format!("CONVERGE_{}", id.to_uppercase())));
+            assert!(argument.get_help().is_some(), "{id} has no help");
+        }
+    }
+
+    #[test]
+    fn command_is_well_formed() {
+        command().debug_assert();
+    }
+}

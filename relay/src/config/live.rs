@@ -1,0 +1,47 @@
+//! What can change while a relay runs.
+
+use crate::command_line::values::LogFilter;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// The part of the configuration that is taken over from the file without a restart.
+///
+/// How to use it: put what may change here, resolve it in [`resolve::live`](super::resolve::live), and name its flags
+/// under `live` in the group's `group!`. A task then asks `shared.live` **each time** it needs the value
+/// (`shared.live.borrow().drain_timeout`: short, and not across an `await`), or, where something must be done on a
+/// change, clones the receiver and waits for `changed()`. What is not asked again does not change.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// How long sessions may go on after the relay was told to stop.
+    pub drain_timeout: Duration,
+    /// What is logged.
+    pub log: LogFilter,
+}
+
+impl Live {
+    /// How long sessions may go on after the relay was told to stop, unless said otherwise.
+    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { drain_timeout: Self::DRAIN_TIMEOUT, log: LogFilter::default() }
+    }
+}
+
+/// Gives a running relay a new [`Live`].
+#[derive(Clone, Debug)]
+pub struct Reload(Arc<watch::Sender<Live>>);
+
+impl Reload {
+    /// With what the relay starts with, and what its tasks ask.
+    pub(crate) fn new(live: Live) -> (Self, watch::Receiver<Live>) {
+        let (sender, receiver) = watch::channel(live);
+        (Self(Arc::new(sender)), receiver)
+    }
+
+    /// Every task sees it from now on.
+    pub fn apply(&self, live: Live) {
+        self.0.send_replace(live);
+    }
+}

@@ -1,0 +1,122 @@
+//! Flags, environment and file as one, and where each value came from.
+
+use super::{file::File, problem::Problem};
+use crate::command_line::{self, CommandLine, Settings};
+use clap::parser::ValueSource;
+use std::{fmt, path::PathBuf};
+
+/// Settings with flags over environment over file over defaults.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The values.
+    pub settings: Settings,
+    /// All of them for people, in the order of the tables.
+    pub given: Vec<Given>,
+    /// The file, if there was one.
+    pub file: Option<PathBuf>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag.
+    Flag,
+    /// A variable.
+    Environment,
+    /// The file.
+    File,
+    /// Nobody said anything, and there is a default.
+    Default,
+    /// Nobody said anything.
+    Unset,
+}
+
+/// A setting as it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Its table in the file.
+    pub table: &'static str,
+    /// The field's name: `drain_timeout`.
+    pub field: &'static str,
+    /// The value as it was written. Of a secret only that there is one.
+    pub text: Option<String>,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Whether a running relay takes it over.
+    pub live: bool,
+}
+
+impl Loaded {
+    /// Reads the file that the command line names, and puts the command line over it.
+    ///
+    /// # Errors
+    /// A [`Problem`] of the file.
+    pub fn new(command_line: &CommandLine) -> Result<Self, Problem> {
+        let path = command_line.config_file();
+        let file = path.as_deref().map(File::read).transpose()?;
+        let (in_file, table) = file.map(|file| (file.settings, file.table)).unwrap_or_default();
+        let given = given(command_line, &table);
+        let typed = |field: &str| {
+            let origin = given.iter().find(|given| given.field == field).map(|given| given.origin);
+            matches!(origin, Some(Origin::Flag | Origin::Environment))
+        };
+        let settings = command_line.settings().over(in_file, &typed);
+        Ok(Self { settings, given, file: path })
+    }
+
+    /// Where a field's value came from.
+    pub fn origin(&self, field: &str) -> Origin {
+        self.given.iter().find(|given| given.field == field).map_or(Origin::Unset, |given| given.origin)
+    }
+
+    /// Whether the operator has said something about it, and be it the default.
+    pub fn is_said(&self, field: &str) -> bool {
+        !matches!(self.origin(field), Origin::Default | Origin::Unset)
+    }
+}
+
+fn given(command_line: &CommandLine, file: &toml::Table) -> Vec<Given> {
+    let sources = command_line.sources();
+    let command = command_line::command();
+    let of = |table: &'static str, field: &'static str, live| {
+        let in_file = file.get(table).and_then(|table| table.get(field.replace('_', "-")));
+        let (origin, text) = match (sources.get(field), in_file) {
+            (Some(ValueSource::CommandLine), _) => (Origin::Flag, command_line.text(field)),
+            (Some(ValueSource::EnvVariable), _) => (Origin::Environment, command_line.text(field)),
+            (_, Some(value)) => (Origin::File, Some(text(value))),
+            (Some(_), None) => (Origin::Default, command_line.text(field)),
+            (None, None) => (Origin::Unset, None),
+        };
+        let argument = command.get_arguments().find(|argument| argument.get_id() == field);
+        // What is in the file only has a structure of its own, in which secrets may be.
+        let shown = argument.is_some_and(|argument| !argument.is_hide_env_values_set());
+        let text = text.map(|text| if shown { text } else { "(not shown)".to_owned() });
+        Given { table, field, text, origin, live }
+    };
+    let tables = Settings::TABLES.into_iter();
+    tables
+        .flat_map(|table| table.fields().map(move |field| (table, field)))
+        .map(|(table, field)| of(table.name, field, table.live.contains(&field)))
+        .collect()
+}
+
+/// A value of the file as one would type it.
+fn text(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+        value => value.to_string(),
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File => "file",
+            Self::Default => "default",
+            Self::Unset => "not set",
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! From what was said to what is run with. Everything is checked here, once, and before any socket is opened.
+
+mod checks;
+mod identity;
+
+use super::{Config, Live, Loaded, Problems};
+use crate::command_line::{Listen, Settings, values::Time};
+use std::net::{Ipv6Addr, SocketAddr};
+
+/// Makes a configuration of what was said.
+///
+/// # Errors
+/// Everything that is wrong, not only the first.
+pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
+    check(loaded)?;
+    let Settings { listen: Listen { listen, http, public_url }, tls, .. } = &loaded.settings;
+    let identity = identity::load(tls, public_url.as_ref())?;
+    // Without a command line there is no default.
+    let listen = listen.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 4433));
+    Ok(Config {
+        http: *http,
+        public_url: public_url.clone(),
+        self_signed: tls.cert.is_none(),
+        live: live(&loaded.settings),
+        ..Config::new(listen, identity)
+    })
+}
+
+/// Finds everything that is wrong, as far as it can without changing anything: files are read, none is written.
+///
+/// # Errors
+/// All of it.
+pub fn check(loaded: &Loaded) -> Result<(), Problems> {
+    let mut problems = checks::all(loaded);
+    problems.extend(identity::check(&loaded.settings.tls).err());
+    Problems::none_of(problems)
+}
+
+/// The part that a running relay takes over.
+///
+/// # Errors
+/// Everything that is wrong with the whole: a file that a relay would not start with is not reloaded in part.
+pub fn reload(loaded: &Loaded) -> Result<Live, Problems> {
+    check(loaded)?;
+    Ok(live(&loaded.settings))
+}
+
+fn live(settings: &Settings) -> Live {
+    let Settings { limits, log, .. } = settings;
+    let default = Live::default();
+    Live {
+        drain_timeout: limits.drain_timeout.map_or(default.drain_timeout, |Time(time)| time),
+        log: log.log.clone().unwrap_or(default.log),
+    }
+}
