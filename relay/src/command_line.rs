@@ -34,8 +34,25 @@ struct Typed {
     /// A file with any of these settings, in TOML; flags and environment variables go before it
     #[arg(long, env = "CONVERGE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Read and check everything, print what would be used and where it comes from, and start nothing
+    #[arg(long, conflicts_with = "example_config")]
+    check_config: bool,
+    /// Print a configuration file with every key
+    #[arg(long)]
+    example_config: bool,
     #[command(flatten)]
     settings: Settings,
+}
+
+/// What the program is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Be a relay.
+    Run,
+    /// `--check-config`
+    CheckConfig,
+    /// `--example-config`
+    ExampleConfig,
 }
 
 fn long_version() -> &'static str {
@@ -109,6 +126,23 @@ impl CommandLine {
         Ok(Self { matches: command().try_get_matches_from(words)? })
     }
 
+    /// The same, whatever is in the environment of the tests.
+    #[cfg(test)]
+    pub(crate) fn without_environment(words: &[&str]) -> Self {
+        let command = command().mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
+        let matches = command.try_get_matches_from(["converge-relay"].iter().chain(words)).unwrap();
+        Self { matches }
+    }
+
+    /// What the program is to do.
+    pub fn action(&self) -> Action {
+        match self.typed() {
+            Some(Typed { check_config: true, .. }) => Action::CheckConfig,
+            Some(Typed { example_config: true, .. }) => Action::ExampleConfig,
+            _ => Action::Run,
+        }
+    }
+
     /// The configuration file, if one was named.
     pub fn config_file(&self) -> Option<PathBuf> {
         self.typed().and_then(|typed| typed.config)
@@ -149,8 +183,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// What is typed only: it is about the file, or instead of a start.
-    const NOT_IN_FILE: &[&str] = &["config", "help", "version"];
-    /// What has a structure that no flag can say.
+    const NOT_IN_FILE: &[&str] = &["config", "check-config", "example-config", "help", "version"];
+    /// What has a structure that no flag can say; its table's `example` shows it.
     const FILE_ONLY: &[(&str, &str)] = &[];
 
     /// Tells which keys a table takes.
@@ -229,9 +263,9 @@ mod tests {
     #[test]
     fn every_flag_has_its_variable_and_a_help_text() {
         let command = command();
-        for argument in command
-            .get_arguments()
-            .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+        let settings: Vec<_> = Settings::TABLES.iter().flat_map(Table::fields).chain(["config"]).collect();
+        for argument in
+            command.get_arguments().filter(|argument| settings.contains(&argument.get_id().as_str()))
         {
             let id = argument.get_id().as_str();
             assert_eq!(argument.get_long().map(|long| long.replace('-', "_")).as_deref(), Some(id));

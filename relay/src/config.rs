@@ -3,6 +3,7 @@
 //! What was typed and what the file says are [`Settings`](crate::command_line::Settings); [`Loaded`] has both as one,
 //! and [`resolve`](resolve::resolve) makes a [`Config`] of it, or says everything that is wrong.
 
+pub mod example;
 pub mod file;
 pub mod live;
 pub mod loaded;

@@ -1,12 +1,15 @@
 //! The relay as a program: read the configuration, bind, say where, run until told to stop.
 
 use crate::{
-    command_line::CommandLine,
-    config::{Config, Loaded, Problems, resolve},
+    command_line::{Action, CommandLine},
+    config::{self, Config, Loaded, Problems, resolve},
     server::{Relay, Stopped},
 };
 use anyhow::{Context, anyhow};
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -16,18 +19,44 @@ const BAD_CONFIGURATION: u8 = 2;
 /// Does what the command line says.
 pub fn run(command_line: &CommandLine) -> ExitCode {
     converge_certs::install_provider();
-    let config = match configure(command_line) {
-        Ok(config) => config,
-        Err(problems) => {
-            for line in problems.to_string().lines() {
-                eprintln!("converge-relay: {line}");
-            }
-            return ExitCode::from(BAD_CONFIGURATION);
-        }
+    let done = match command_line.action() {
+        Action::Run => configure(command_line).map(start),
+        Action::CheckConfig => check(command_line).map(|report| print(&report)),
+        Action::ExampleConfig => Ok(print(&config::example::file())),
     };
-    let ansi = std::io::stderr().is_terminal();
+    done.unwrap_or_else(|problems| {
+        for line in problems.to_string().lines() {
+            eprintln!("converge-relay: {line}");
+        }
+        ExitCode::from(BAD_CONFIGURATION)
+    })
+}
+
+fn configure(command_line: &CommandLine) -> Result<Config, Problems> {
+    resolve::resolve(&Loaded::new(command_line)?)
+}
+
+fn check(command_line: &CommandLine) -> Result<String, Problems> {
+    let loaded = Loaded::new(command_line)?;
+    resolve::check(&loaded)?;
+    Ok(loaded.to_string())
+}
+
+/// Whoever reads it may have read enough.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("converge-relay: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn start(config: Config) -> ExitCode {
+    let ansi = io::stderr().is_terminal();
     let filter = config.live.log.filter();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).init();
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -35,10 +64,6 @@ pub fn run(command_line: &CommandLine) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn configure(command_line: &CommandLine) -> Result<Config, Problems> {
-    resolve::resolve(&Loaded::new(command_line)?)
 }
 
 #[tokio::main]

@@ -9,6 +9,8 @@ pub struct Table {
     pub live: &'static [&'static str],
     /// What a relay takes over only when it is started again.
     pub restart: &'static [&'static str],
+    /// Lines of TOML for `--example-config` that show what only the file can say.
+    pub example: &'static str,
 }
 
 impl Table {
@@ -29,7 +31,7 @@ impl Table {
 /// * A list is an `Option<Vec<_>>` with `value_delimiter = ','`, for the environment; in the file it is an array.
 /// * A type without `Deserialize` takes `#[serde(deserialize_with = "values::from_text")]` (in lists `from_texts`).
 /// * A secret has `hide_env_values = true`; it is then never shown.
-/// * What only the file can say is `#[arg(skip)]`.
+/// * What only the file can say is `#[arg(skip)]`, and is shown in `example`.
 /// * What few people need is `hide_short_help = true`.
 pub trait Group: Sized {
     /// The table.
@@ -40,14 +42,16 @@ pub trait Group: Sized {
     fn over(self, file: Self, typed: &dyn Fn(&str) -> bool) -> Self;
 }
 
-/// Implements [`Group`]: `group!(Listen, "listen", live: [a, b], restart: [c])`.
+/// Implements [`Group`]: `group!(Listen, "listen", live: [a, b], restart: [c])`, and `example: "[[listen.more]]…"` where there is
+/// something that only the file can say.
 macro_rules! group {
-    ($group:ident, $name:literal, live: [$($live:ident),* $(,)?], restart: [$($restart:ident),* $(,)?]) => {
+    ($group:ident, $name:literal, live: [$($live:ident),* $(,)?], restart: [$($restart:ident),* $(,)?] $(, example: $example:expr)?) => {
         impl $crate::command_line::Group for $group {
             const TABLE: $crate::command_line::Table = $crate::command_line::Table {
                 name: $name,
                 live: &[$(stringify!($live)),*],
                 restart: &[$(stringify!($restart)),*],
+                example: concat!($($example)?),
             };
 
             #[allow(unused_variables, reason = "a group may be empty")]

@@ -33,7 +33,8 @@ impl File {
         Self::parse(&text).map_err(|wrong| Problem::new(format_args!("{}:{wrong}", path.display())))
     }
 
-    fn parse(text: &str) -> Result<Self, Wrong> {
+    /// Parses its text.
+    pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let at = |error: toml::de::Error, key: String| Wrong::new(text, error.span(), key, error.message());
         let table: toml::Table = toml::from_str(text).map_err(|error| at(error, String::new()))?;
         let deserializer = toml::Deserializer::parse(text).map_err(|error| at(error, String::new()))?;
@@ -57,7 +58,7 @@ fn read(path: &Path) -> io::Result<String> {
 
 /// `LINE:COLUMN: key: what`
 #[derive(Debug)]
-struct Wrong {
+pub(super) struct Wrong {
     line: usize,
     column: usize,
     key: String,
@@ -82,7 +83,7 @@ impl fmt::Display for Wrong {
         if !key.is_empty() {
             write!(f, "{key}: ")?;
         }
-        write!(f, "{what}; `converge-relay --help` lists the keys")
+        write!(f, "{what}; `converge-relay --example-config` prints a file with every key")
     }
 }
 

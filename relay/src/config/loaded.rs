@@ -38,12 +38,19 @@ pub struct Given {
     pub table: &'static str,
     /// The field's name: `drain_timeout`.
     pub field: &'static str,
-    /// The value as it was written. Of a secret only that there is one.
-    pub text: Option<String>,
+    /// The value as it was written.
+    pub text: Option<Text>,
     /// Where it came from.
     pub origin: Origin,
     /// Whether a running relay takes it over.
     pub live: bool,
+}
+
+/// What was written: shown, unless it is a secret or may hold one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text {
+    text: String,
+    shown: bool,
 }
 
 impl Loaded {
@@ -90,7 +97,7 @@ fn given(command_line: &CommandLine, file: &toml::Table) -> Vec<Given> {
         let argument = command.get_arguments().find(|argument| argument.get_id() == field);
         // What is in the file only has a structure of its own, in which secrets may be.
         let shown = argument.is_some_and(|argument| !argument.is_hide_env_values_set());
-        let text = text.map(|text| if shown { text } else { "(not shown)".to_owned() });
+        let text = text.map(|text| Text { text, shown });
         Given { table, field, text, origin, live }
     };
     let tables = Settings::TABLES.into_iter();
@@ -109,6 +116,18 @@ fn text(value: &toml::Value) -> String {
     }
 }
 
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.shown { &self.text } else { "(not shown)" })
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -118,5 +137,72 @@ impl fmt::Display for Origin {
             Self::Default => "default",
             Self::Unset => "not set",
         })
+    }
+}
+
+/// For `--check-config`: every setting with its value, and where that came from.
+impl fmt::Display for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => writeln!(f, "The configuration is good. The file is {}.", file.display())?,
+            None => writeln!(f, "The configuration is good. There is no file.")?,
+        }
+        let width = self.given.iter().map(|given| given.field.len()).max().unwrap_or_default();
+        let mut table = "";
+        for given in &self.given {
+            if given.table != table {
+                table = given.table;
+                writeln!(f, "\n[{table}]")?;
+            }
+            let key = given.field.replace('_', "-");
+            match &given.text {
+                Some(text) => writeln!(f, "{key:width$}  {text}  ({})", given.origin)?,
+                None => writeln!(f, "{key:width$}  ({})", given.origin)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any error but that of the file is a problem of the test.
+    fn loaded(file: &str, words: &[&str]) -> Loaded {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("relay.toml");
+        std::fs::write(&path, file).unwrap();
+        let mut all = vec!["--config", path.to_str().unwrap()];
+        all.extend(words);
+        Loaded::new(&CommandLine::without_environment(&all)).unwrap()
+    }
+
+    #[test]
+    fn flags_go_before_the_file_and_the_file_before_defaults() {
+        let file = "[limits]\ndrain-timeout = '1m'\n[listen]\nlisten = '127.0.0.1:1'\n";
+        let loaded = loaded(file, &["--listen", "127.0.0.1:2"]);
+        assert_eq!(loaded.settings.listen.listen, Some("127.0.0.1:2".parse().unwrap()));
+        assert_eq!(loaded.settings.limits.drain_timeout.unwrap().0.as_secs(), 60);
+        assert!(loaded.settings.tls.state_dir.is_some() && loaded.settings.tls.cert.is_none());
+        let origins = ["listen", "drain_timeout", "state_dir", "cert"].map(|field| loaded.origin(field));
+        assert_eq!(origins, [Origin::Flag, Origin::File, Origin::Default, Origin::Unset]);
+        assert_eq!(
+            [true, true, false, false],
+            ["listen", "drain_timeout", "state_dir", "cert"].map(|field| loaded.is_said(field))
+        );
+    }
+
+    #[test]
+    fn default_that_was_typed_is_said_and_goes_before_the_file() {
+        let loaded = loaded("[limits]\ndrain-timeout = '1m'\n", &["--drain-timeout", "10s"]);
+        assert_eq!(loaded.settings.limits.drain_timeout.unwrap().0.as_secs(), 10);
+        assert!(loaded.is_said("drain_timeout"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let secret = Text { text: "hunter2".to_owned(), shown: false };
+        assert_eq!(format!("{secret} {secret:?}"), "(not shown) (not shown)");
     }
 }

@@ -6,7 +6,7 @@ use crate::config::{Loaded, Problem};
 type Check = fn(&Loaded, &mut Vec<Problem>);
 
 /// Every check there is. An area adds its own here.
-const CHECKS: &[Check] = &[certificate_has_key];
+const CHECKS: &[Check] = &[addresses_differ, certificate_has_key];
 
 /// Everything that is wrong.
 pub(super) fn all(loaded: &Loaded) -> Vec<Problem> {
@@ -15,6 +15,14 @@ pub(super) fn all(loaded: &Loaded) -> Vec<Problem> {
         check(loaded, &mut problems);
     }
     problems
+}
+
+fn addresses_differ(loaded: &Loaded, problems: &mut Vec<Problem>) {
+    let listen = &loaded.settings.listen;
+    if listen.http.is_some_and(|http| http.port() != 0 && listen.listen == Some(http)) {
+        let what = "the cleartext listener needs an address of its own";
+        problems.push(Problem::about(&["http", "listen"], what));
+    }
 }
 
 fn certificate_has_key(loaded: &Loaded, problems: &mut Vec<Problem>) {
