@@ -18,7 +18,7 @@ pub use crate::message::Message;
 pub use handshake::{
     HandshakeStep, RegisterHandshake, VerifiedAgent, proof_over_challenge, proof_over_exporter,
 };
-pub use id_table::{Claim, IdTable, LinkNumber};
+pub use id_table::{Claim, IdTable, LinkNumber, SecretHash};
 pub use messages::{
     AgentInfo, Bye, Challenge, ClientInfo, Connect, Connected, Found, Goaway, Incoming, Limits, Lookup, Ping,
     Pong, Proof, Reassigned, Refused, Register, Registered, SessionKind, Waiting,

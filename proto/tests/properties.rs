@@ -9,9 +9,9 @@ use converge_proto::{
     rendezvous::{
         AgentInfo, Bye, Challenge, Claim, ClientInfo, Connect, Connected, ExpiryWarning, Found, Goaway,
         IdTable, Incoming, Limits, LinkNumber, Lookup, Message, Ping, Pong, Proof, Reassigned, RefusalCode,
-        Refused, Register, Registered, Request, Response, SessionKind, Status, Token, Waiting,
+        Refused, Register, Registered, Request, Response, SecretHash, SessionKind, Status, Token, Waiting,
         handshake::VerifiedAgent,
-        id_table::TableFull,
+        id_table::{ReserveError, TableFull},
         messages::{Name, Signature},
     },
     session::{Ack, Attach, Attached, Notice, Reset, Secret, SessionId, Severity},
@@ -302,6 +302,8 @@ impl Contents {
         let reassigned = match second {
             0 => None,
             1 => Some(Reassigned::HeldByAnotherKey),
+            2 => Some(Reassigned::Reserved),
+            3 => Some(Reassigned::ByToken),
             other => Some(Reassigned::Other(other)),
         };
         vec![
@@ -452,11 +454,15 @@ fn damaged(mut data: Vec<u8>, damage: &[Damage]) -> Vec<u8> {
 const GRACE: Duration = Duration::from_secs(100);
 /// So few that claims meet often.
 const IDS: u8 = 6;
+const TOKENS: u8 = 4;
+const MAX_PROMISED: usize = 2;
 
 /// One thing that happens to the table. An `Index` picks one of the claims so far.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Claim { key: u8, wanted: Option<u8>, generated: [u8; 8] },
+    Claim { key: u8, wanted: Option<u8>, token: Option<u8>, generated: [u8; 8] },
+    Reserve { id: u8, token: u8, time: Duration },
+    Cancel { id: u8 },
     Lose { id_of: Index, link_of: Index },
     GiveUp { id_of: Index, link_of: Index },
     Pass { time: Duration, timer_fires: bool },
@@ -468,8 +474,11 @@ fn any_step() -> impl Strategy<Value = Step> {
         || prop_oneof![4 => any::<Index>().prop_map(|same| (same, same)), 1 => any::<(Index, Index)>()];
     let generated = proptest::array::uniform8(0..IDS);
     prop_oneof![
-        4 => (0..3u8, option::weighted(0.8, 0..IDS), generated)
-            .prop_map(|(key, wanted, generated)| Step::Claim { key, wanted, generated }),
+        4 => (0..3u8, option::weighted(0.8, 0..IDS), option::weighted(0.4, 0..TOKENS), generated)
+            .prop_map(|(key, wanted, token, generated)| Step::Claim { key, wanted, token, generated }),
+        2 => (0..IDS, 0..TOKENS, 1..150u64)
+            .prop_map(|(id, token, secs)| Step::Reserve { id, token, time: Duration::from_secs(secs) }),
+        1 => (0..IDS).prop_map(|id| Step::Cancel { id }),
         2 => claims().prop_map(|(id_of, link_of)| Step::Lose { id_of, link_of }),
         1 => claims().prop_map(|(id_of, link_of)| Step::GiveUp { id_of, link_of }),
         2 => (0..150u64, any::<bool>())
@@ -484,12 +493,25 @@ enum Holder {
     ReservedUntil(Instant),
 }
 
+/// What the rules say about an ID.
+#[derive(Clone, Copy, PartialEq)]
+struct Known {
+    /// The key it belongs to; nobody's yet when it is reserved.
+    key: Option<u8>,
+    /// The token it was reserved for.
+    token: Option<u8>,
+    holder: Holder,
+}
+
+fn token_of(number: u8) -> Token {
+    format!("token-{number}").parse().unwrap()
+}
+
 struct TableAndModel {
     table: IdTable,
     max_ids: usize,
     now: Instant,
-    /// What the rules say about each ID: the key it belongs to, and who has it.
-    model: BTreeMap<Id, (u8, Holder)>,
+    model: BTreeMap<Id, Known>,
     /// Every claim that the table granted.
     claims: Vec<(Id, LinkNumber)>,
     /// The links that hold an ID by what the table answered, whatever the model says.
@@ -500,7 +522,7 @@ impl TableAndModel {
     #[expect(clippy::disallowed_methods)] // A first instant has to come from somewhere.
     fn new(max_ids: usize) -> Self {
         Self {
-            table: IdTable::new(GRACE, max_ids),
+            table: IdTable::new(GRACE, max_ids, MAX_PROMISED),
             max_ids,
             now: Instant::now(),
             model: BTreeMap::new(),
@@ -511,21 +533,32 @@ impl TableAndModel {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Claim { key, wanted, generated } => self.claim(key, wanted.map(id), generated.map(id)),
+            Step::Claim { key, wanted, token, generated } => {
+                self.claim(key, wanted.map(id), token, generated.map(id));
+            }
+            Step::Reserve { id: number, token, time } => self.reserve(id(number), token, time),
+            Step::Cancel { id: number } => {
+                let id = id(number);
+                let is_promised = self.model.get(&id).is_some_and(|known| known.key.is_none());
+                assert_eq!(self.table.cancel(&id), is_promised);
+                if is_promised {
+                    self.model.remove(&id);
+                }
+            }
             Step::Lose { id_of, link_of } => {
                 let Some((id, link)) = self.pick(id_of, link_of) else { return };
                 self.table.lose(&id, link, self.now);
-                if let Some((_, holder)) =
-                    self.model.get_mut(&id).filter(|(_, holder)| *holder == Holder::Link(link))
+                if let Some(known) =
+                    self.model.get_mut(&id).filter(|known| known.holder == Holder::Link(link))
                 {
-                    *holder = Holder::ReservedUntil(self.now + GRACE);
+                    known.holder = Holder::ReservedUntil(self.now + GRACE);
                     self.holders.remove(&link);
                 }
             }
             Step::GiveUp { id_of, link_of } => {
                 let Some((id, link)) = self.pick(id_of, link_of) else { return };
                 self.table.give_up(&id, link);
-                if self.model.get(&id).is_some_and(|(_, holder)| *holder == Holder::Link(link)) {
+                if self.model.get(&id).is_some_and(|known| known.holder == Holder::Link(link)) {
                     self.model.remove(&id);
                     self.holders.remove(&link);
                 }
@@ -536,24 +569,50 @@ impl TableAndModel {
                     self.table.handle_timeout(self.now);
                     let now = self.now;
                     self.model.retain(
-                        |_, (_, holder)| !matches!(holder, Holder::ReservedUntil(until) if *until <= now),
+                        |_, known| !matches!(known.holder, Holder::ReservedUntil(until) if until <= now),
                     );
                 }
             }
         }
-        let ends = self.model.values().filter_map(|(_, holder)| match holder {
-            Holder::ReservedUntil(until) => Some(*until),
+        let ends = self.model.values().filter_map(|known| match known.holder {
+            Holder::ReservedUntil(until) => Some(until),
             Holder::Link(_) => None,
         });
         assert_eq!(self.table.poll_timeout(), ends.min());
+        let promised = self.model.iter().filter(|(_, known)| known.key.is_none()).map(|(id, _)| id.clone());
+        let promised: Vec<_> = promised.collect();
+        assert!(self.table.promises().map(|promise| promise.id).eq(promised.iter().cloned()));
+        assert!(promised.len() <= MAX_PROMISED);
         assert!(self.model.len() <= self.max_ids && self.holders.len() <= self.max_ids);
     }
 
-    fn claim(&mut self, key: u8, wanted: Option<Id>, generated: [Id; 8]) {
+    fn reserve(&mut self, id: Id, token: u8, time: Duration) {
+        let until = self.now + time;
+        let expected = if self.model.contains_key(&id) {
+            Err(ReserveError::Taken)
+        } else if self.model.values().any(|known| known.token == Some(token)) {
+            Err(ReserveError::SecretTaken)
+        } else if self.model.values().filter(|known| known.key.is_none()).count() == MAX_PROMISED {
+            Err(ReserveError::TooMany)
+        } else if self.model.len() == self.max_ids {
+            Err(ReserveError::Full)
+        } else {
+            let holder = Holder::ReservedUntil(until);
+            self.model.insert(id.clone(), Known { key: None, token: Some(token), holder });
+            Ok(())
+        };
+        assert_eq!(self.table.reserve(id, SecretHash::of(&token_of(token)), until), expected);
+    }
+
+    fn claim(&mut self, key: u8, wanted: Option<Id>, token: Option<u8>, generated: [Id; 8]) {
         let link = LinkNumber(self.claims.len() as u64 + 1);
-        let expected = self.expected_claim(key, wanted.as_ref(), &generated);
-        let agent =
-            VerifiedAgent { wanted, host_key: host_key(key), info: AgentInfo::default(), token: None };
+        let expected = self.expected_claim(key, wanted.as_ref(), token, &generated);
+        let agent = VerifiedAgent {
+            wanted,
+            host_key: host_key(key),
+            info: AgentInfo::default(),
+            token: token.map(token_of),
+        };
         let mut generated = generated.into_iter();
         let claim = self.table.claim(&agent, link, || generated.next().expect("at most eight tries"));
         assert_eq!(claim, expected);
@@ -563,27 +622,51 @@ impl TableAndModel {
             assert_eq!(self.holders.remove(&replaced).as_ref(), Some(&claim.id), "it held this ID");
         }
         assert!(self.holders.values().all(|held| *held != claim.id), "{} has two holders", claim.id);
-        if let Some((owner, _)) = self.model.get(&claim.id) {
-            assert_eq!(*owner, key, "an ID went to another key");
+        let before = self.model.get(&claim.id).copied();
+        if let Some(Known { key: Some(owner), .. }) = before {
+            assert_eq!(owner, key, "an ID went to another key");
+        }
+        if let Some(Known { key: None, token: reserved_for, .. }) = before {
+            assert_eq!(reserved_for, token, "a reserved ID went to another token");
         }
         self.holders.insert(link, claim.id.clone());
-        self.model.insert(claim.id.clone(), (key, Holder::Link(link)));
+        let known =
+            Known { key: Some(key), token: before.and_then(|known| known.token), holder: Holder::Link(link) };
+        self.model.insert(claim.id.clone(), known);
         self.claims.push((claim.id, link));
     }
 
     /// The rules of the specification, in its order.
-    fn expected_claim(&self, key: u8, wanted: Option<&Id>, generated: &[Id]) -> Result<Claim, TableFull> {
-        let holder = |id: &Id| self.model.get(id).copied();
-        let is_foreign = |id: &Id| holder(id).is_some_and(|(owner, _)| owner != key);
-        let reassigned = wanted.filter(|id| is_foreign(id)).map(|_| Reassigned::HeldByAnotherKey);
-        let id = match wanted.filter(|id| !is_foreign(id)) {
-            Some(wanted) => wanted,
-            None => generated.iter().find(|id| holder(id).is_none()).ok_or(TableFull)?,
+    fn expected_claim(
+        &self,
+        key: u8,
+        wanted: Option<&Id>,
+        token: Option<u8>,
+        generated: &[Id],
+    ) -> Result<Claim, TableFull> {
+        let known = |id: &Id| self.model.get(id).copied();
+        let is_own = |known: &Known| known.key.is_none_or(|owner| owner == key);
+        let by_token = |known: &Known| token.is_some() && known.token == token && is_own(known);
+        let reserved = self.model.iter().find(|(_, known)| by_token(known)).map(|(id, _)| id);
+        let refusal = |id: &Id| match known(id) {
+            Some(Known { key: None, .. }) => Some(Reassigned::Reserved),
+            Some(Known { key: Some(owner), .. }) if owner != key => Some(Reassigned::HeldByAnotherKey),
+            _ => None,
         };
-        let replaced = match holder(id) {
+        let (id, reassigned) = match (reserved, wanted) {
+            (Some(reserved), wanted) => {
+                (reserved, wanted.filter(|id| *id != reserved).map(|_| Reassigned::ByToken))
+            }
+            (None, Some(wanted)) if refusal(wanted).is_none() => (wanted, None),
+            (None, wanted) => {
+                let free = generated.iter().find(|id| known(id).is_none()).ok_or(TableFull)?;
+                (free, wanted.and_then(refusal))
+            }
+        };
+        let replaced = match known(id).map(|known| known.holder) {
             None if self.model.len() == self.max_ids => return Err(TableFull),
-            None | Some((_, Holder::ReservedUntil(_))) => None,
-            Some((_, Holder::Link(leftover))) => Some(leftover),
+            None | Some(Holder::ReservedUntil(_)) => None,
+            Some(Holder::Link(leftover)) => Some(leftover),
         };
         Ok(Claim { id: id.clone(), reassigned, replaced })
     }

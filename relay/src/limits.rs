@@ -20,6 +20,8 @@ pub const WAITING_INTERVAL: Duration = Duration::from_secs(5);
 pub const MAX_WAITING_CLIENTS: usize = 4096;
 /// IDs held or reserved at the same time.
 pub const MAX_AGENTS: usize = 16_384;
+/// IDs that are reserved for agents that have never been here. Each is one of [`MAX_AGENTS`].
+pub const MAX_RESERVATIONS: usize = 1024;
 /// Sessions of one agent at the same time. Below the streams a link allows, so that a link never meets its own limit.
 pub const MAX_SESSIONS_PER_AGENT: u32 = 512;
 /// TCP connections at the same time; more wait in the kernel's queue.

@@ -9,11 +9,14 @@ pub use memory::MemoryRegistry;
 
 use converge_proto::{
     Id,
-    rendezvous::{LinkNumber, Reassigned, VerifiedAgent},
+    rendezvous::{
+        LinkNumber, Reassigned, SecretHash, VerifiedAgent,
+        id_table::{Reservation, ReserveError},
+    },
 };
 use converge_transport::Link;
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, watch};
 
 #[cfg(doc)]
@@ -45,6 +48,24 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Every agent that is here now.
     fn agents(&self) -> Vec<Arc<Agent>>;
+
+    /// Keeps an ID, this one or a new one, for the bearer of a token that has not come yet.
+    ///
+    /// # Errors
+    /// [`ReserveError`].
+    fn reserve(
+        &self,
+        id: Option<Id>,
+        secret: SecretHash,
+        time: Duration,
+    ) -> BoxFuture<'_, Result<Reservation, ReserveError>>;
+
+    /// Takes back what [`reserve`](Self::reserve) has kept, unless an agent has come for it. Returns whether it was
+    /// there.
+    fn cancel(&self, id: &Id) -> bool;
+
+    /// What is reserved for agents that have not come yet, by ID.
+    fn reservations(&self) -> Vec<Reservation>;
 }
 
 /// An agent's hold on its ID. When dropped, the ID stays reserved for the agent's key for a while.

@@ -4,6 +4,12 @@
 //! * An ID held by the same key is taken over at once: the old link is a leftover.
 //! * An ID held by another key stays where it is; the newcomer gets a generated one and is told so.
 //! * After a lost link the ID stays reserved for its key for a grace time.
+//! * An ID may be reserved before any key is known: the first agent with the right token has it, whatever it asked for,
+//!   and from then on it is that agent's key that counts.
+
+mod reservation;
+
+pub use reservation::{Reservation, ReserveError, SecretHash};
 
 use crate::{
     host_key::HostKey,
@@ -27,14 +33,22 @@ pub struct LinkNumber(pub u64);
 pub struct IdTable {
     grace: Duration,
     max_ids: usize,
+    max_promised: usize,
     entries: BTreeMap<Id, Entry>,
     /// Second index: every reservation of `entries` by its end.
     reservations: BTreeSet<(Instant, Id)>,
+    /// Second index: every secret of `entries`.
+    secrets: BTreeMap<SecretHash, Id>,
+    /// Second index: how many of `entries` have no key yet.
+    promised: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    host_key: HostKey,
+    /// Whose it is; not known yet when it was reserved for the bearer of a token.
+    host_key: Option<HostKey>,
+    /// The token it was reserved for, kept so that the agent may come back with it.
+    secret: Option<SecretHash>,
     holder: Holder,
 }
 
@@ -61,9 +75,18 @@ pub struct Claim {
 pub struct TableFull;
 
 impl IdTable {
-    /// `grace` is how long an ID stays reserved after its link was lost.
-    pub fn new(grace: Duration, max_ids: usize) -> Self {
-        Self { grace, max_ids, entries: BTreeMap::new(), reservations: BTreeSet::new() }
+    /// `grace` is how long an ID stays reserved after its link was lost; at most `max_promised` are reserved for agents
+    /// that have never been here.
+    pub fn new(grace: Duration, max_ids: usize, max_promised: usize) -> Self {
+        Self {
+            grace,
+            max_ids,
+            max_promised,
+            entries: BTreeMap::new(),
+            reservations: BTreeSet::new(),
+            secrets: BTreeMap::new(),
+            promised: 0,
+        }
     }
 
     /// Gives `link` an ID. `generated` yields random IDs for an agent that wants none, or cannot have its own.
@@ -76,17 +99,28 @@ impl IdTable {
         link: LinkNumber,
         mut generated: impl FnMut() -> Id,
     ) -> Result<Claim, TableFull> {
+        if let Some(id) = self.reserved_for(agent) {
+            let has_other_wish = agent.wanted.as_ref().is_some_and(|wanted| *wanted != id);
+            return self.take(id, agent, link, has_other_wish.then_some(Reassigned::ByToken));
+        }
         let mut reassigned = None;
         if let Some(wanted) = &agent.wanted {
-            match self.entries.get(wanted) {
-                Some(entry) if entry.host_key != agent.host_key => {
-                    reassigned = Some(Reassigned::HeldByAnotherKey);
-                }
+            match self.entries.get(wanted).map(|entry| &entry.host_key) {
+                Some(None) => reassigned = Some(Reassigned::Reserved),
+                Some(Some(key)) if *key != agent.host_key => reassigned = Some(Reassigned::HeldByAnotherKey),
                 _ => return self.take(wanted.clone(), agent, link, None),
             }
         }
         let free = (0..8).map(|_| generated()).find(|id| !self.entries.contains_key(id));
         self.take(free.ok_or(TableFull)?, agent, link, reassigned)
+    }
+
+    /// The ID that was reserved for the bearer of this agent's token, if the agent is the first to come with it, or is
+    /// the one that came first.
+    pub fn reserved_for(&self, agent: &VerifiedAgent) -> Option<Id> {
+        let id = self.secrets.get(&SecretHash::of(agent.token.as_ref()?))?;
+        let entry = self.entries.get(id)?;
+        entry.host_key.as_ref().is_none_or(|key| *key == agent.host_key).then(|| id.clone())
     }
 
     fn take(
@@ -99,8 +133,10 @@ impl IdTable {
         if !self.entries.contains_key(&id) && self.entries.len() >= self.max_ids {
             return Err(TableFull);
         }
-        let entry = Entry { host_key: agent.host_key.clone(), holder: Holder::Link(link) };
-        let replaced = match self.entries.insert(id.clone(), entry).map(|old| old.holder) {
+        let old = self.entries.remove(&id);
+        let secret = old.as_ref().and_then(|old| old.secret);
+        self.promised -= usize::from(old.as_ref().is_some_and(Entry::is_promised));
+        let replaced = match old.map(|old| old.holder) {
             Some(Holder::Link(old)) => Some(old),
             Some(Holder::ReservedUntil(until)) => {
                 self.reservations.remove(&(until, id.clone()));
@@ -108,6 +144,8 @@ impl IdTable {
             }
             None => None,
         };
+        let holder = Holder::Link(link);
+        self.entries.insert(id.clone(), Entry { host_key: Some(agent.host_key.clone()), secret, holder });
         self.check();
         Ok(Claim { id, reassigned, replaced })
     }
@@ -125,7 +163,7 @@ impl IdTable {
     /// The agent said goodbye: the ID is free at once. Without effect when another link holds it by now.
     pub fn give_up(&mut self, id: &Id, link: LinkNumber) {
         if self.held_by(id, link).is_some() {
-            self.entries.remove(id);
+            self.remove(id);
         }
         self.check();
     }
@@ -139,7 +177,7 @@ impl IdTable {
     pub fn handle_timeout(&mut self, now: Instant) {
         while self.poll_timeout().is_some_and(|until| until <= now) {
             if let Some((_, id)) = self.reservations.pop_first() {
-                self.entries.remove(&id);
+                self.remove(&id);
             }
         }
         self.check();
@@ -151,134 +189,33 @@ impl IdTable {
             .filter(|entry| matches!(entry.holder, Holder::Link(holder) if holder == link))
     }
 
+    fn remove(&mut self, id: &Id) {
+        let Some(entry) = self.entries.remove(id) else { return };
+        self.promised -= usize::from(entry.is_promised());
+        if let Some(secret) = entry.secret {
+            self.secrets.remove(&secret);
+        }
+    }
+
     fn check(&self) {
+        let count = |is_it: fn(&Entry) -> bool| self.entries.values().filter(|entry| is_it(entry)).count();
         debug_assert!(self.entries.len() <= self.max_ids);
         debug_assert_eq!(
             self.reservations.len(),
-            self.entries.values().filter(|entry| matches!(entry.holder, Holder::ReservedUntil(_))).count(),
+            count(|entry| matches!(entry.holder, Holder::ReservedUntil(_)))
         );
+        debug_assert_eq!(self.secrets.len(), count(|entry| entry.secret.is_some()));
+        debug_assert_eq!(self.promised, count(Entry::is_promised));
+    }
+}
+
+impl Entry {
+    /// Reserved for a token, and nobody has come with it yet.
+    fn is_promised(&self) -> bool {
+        self.host_key.is_none()
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // A first instant has to come from somewhere.
-mod tests {
-    use super::*;
-    use crate::{host_key::tests::host_key, rendezvous::messages::AgentInfo};
-
-    const GRACE: Duration = Duration::from_mins(10);
-
-    fn id(text: &str) -> Id {
-        text.parse().unwrap()
-    }
-
-    fn agent(key: u8, wanted: Option<&str>) -> VerifiedAgent {
-        VerifiedAgent {
-            wanted: wanted.map(id),
-            host_key: host_key(key),
-            info: AgentInfo::default(),
-            token: None,
-        }
-    }
-
-    /// A table, and what its callers would have to remember.
-    struct Fixture {
-        table: IdTable,
-        now: Instant,
-        links: u64,
-    }
-
-    impl Fixture {
-        fn new(max_ids: usize) -> Self {
-            Self { table: IdTable::new(GRACE, max_ids), now: Instant::now(), links: 0 }
-        }
-
-        fn claim(&mut self, key: u8, wanted: Option<&str>) -> Result<Claim, TableFull> {
-            self.links += 1;
-            let mut generated = 0;
-            self.table.claim(&agent(key, wanted), LinkNumber(self.links), || {
-                generated += 1;
-                id(&format!("generated-{generated}"))
-            })
-        }
-
-        fn pass(&mut self, time: Duration) {
-            self.now += time;
-            self.table.handle_timeout(self.now);
-        }
-    }
-
-    #[expect(clippy::unnecessary_wraps)] // It is compared with results.
-    fn given(text: &str) -> Result<Claim, TableFull> {
-        Ok(Claim { id: id(text), reassigned: None, replaced: None })
-    }
-
-    #[test]
-    fn free_id_is_given_as_asked() {
-        let mut fixture = Fixture::new(10);
-        assert_eq!(fixture.claim(1, Some("build")), given("build"));
-        assert_eq!(fixture.claim(1, None), given("generated-1"));
-        assert_eq!(fixture.claim(2, None), given("generated-2"), "a taken one is not generated again");
-    }
-
-    #[test]
-    fn same_key_takes_over_at_once() {
-        let mut fixture = Fixture::new(10);
-        fixture.claim(1, Some("build")).unwrap();
-        let claim = fixture.claim(1, Some("build")).unwrap();
-        assert_eq!((claim.id, claim.replaced), (id("build"), Some(LinkNumber(1))));
-        fixture.table.lose(&id("build"), LinkNumber(1), fixture.now);
-        assert_eq!(fixture.table.poll_timeout(), None, "the leftover's end does not touch the new holder");
-        fixture.table.give_up(&id("build"), LinkNumber(1));
-        assert_eq!(fixture.claim(2, Some("build")).unwrap().reassigned, Some(Reassigned::HeldByAnotherKey));
-    }
-
-    #[test]
-    fn id_of_another_key_is_not_evicted() {
-        let mut fixture = Fixture::new(10);
-        fixture.claim(1, Some("build")).unwrap();
-        let claim = fixture.claim(2, Some("build")).unwrap();
-        let expected =
-            Claim { id: id("generated-1"), reassigned: Some(Reassigned::HeldByAnotherKey), replaced: None };
-        assert_eq!(claim, expected);
-    }
-
-    #[test]
-    fn lost_id_is_reserved_for_its_key_and_then_free() {
-        let mut fixture = Fixture::new(10);
-        fixture.claim(1, Some("build")).unwrap();
-        fixture.table.lose(&id("build"), LinkNumber(1), fixture.now);
-        fixture.pass(GRACE.checked_sub(Duration::from_millis(1)).unwrap());
-        assert!(fixture.claim(2, Some("build")).unwrap().reassigned.is_some(), "still reserved");
-        assert_eq!(fixture.claim(1, Some("build")), given("build"), "for its own key");
-        fixture.table.lose(&id("build"), LinkNumber(3), fixture.now);
-        fixture.pass(GRACE);
-        assert_eq!(fixture.claim(2, Some("build")), given("build"), "free after the grace time");
-    }
-
-    #[test]
-    fn goodbye_frees_the_id_at_once() {
-        let mut fixture = Fixture::new(10);
-        fixture.claim(1, Some("build")).unwrap();
-        fixture.table.give_up(&id("build"), LinkNumber(1));
-        assert_eq!(fixture.claim(2, Some("build")), given("build"));
-    }
-
-    #[test]
-    fn full_table_refuses_newcomers_and_keeps_its_own() {
-        let mut fixture = Fixture::new(1);
-        fixture.claim(1, Some("build")).unwrap();
-        assert_eq!(fixture.claim(2, Some("other")), Err(TableFull));
-        assert_eq!(fixture.claim(2, None), Err(TableFull));
-        assert!(fixture.claim(1, Some("build")).is_ok());
-        fixture.table.give_up(&id("build"), LinkNumber(4));
-        assert_eq!(fixture.claim(2, Some("other")), given("other"));
-    }
-
-    #[test]
-    fn generator_that_finds_no_free_id_is_an_error_not_a_loop() {
-        let mut fixture = Fixture::new(10);
-        fixture.claim(1, Some("same")).unwrap();
-        assert_eq!(fixture.table.claim(&agent(2, None), LinkNumber(9), || id("same")), Err(TableFull));
-    }
-}
+mod tests;

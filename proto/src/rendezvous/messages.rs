@@ -156,16 +156,24 @@ pub struct Limits {
 pub enum Reassigned {
     /// Another host key holds it.
     HeldByAnotherKey,
+    /// It is reserved for the bearer of a token.
+    Reserved,
+    /// The agent's token is for another ID, which it has got.
+    ByToken,
     /// A reason of a newer relay.
     Other(u32),
 }
 
 impl Reassigned {
     const HELD_BY_ANOTHER_KEY: u32 = 1;
+    const RESERVED: u32 = 2;
+    const BY_TOKEN: u32 = 3;
 
     fn number(self) -> u32 {
         match self {
             Self::HeldByAnotherKey => Self::HELD_BY_ANOTHER_KEY,
+            Self::Reserved => Self::RESERVED,
+            Self::ByToken => Self::BY_TOKEN,
             Self::Other(number) => number,
         }
     }
@@ -175,6 +183,8 @@ impl std::fmt::Display for Reassigned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::HeldByAnotherKey => f.write_str("an agent with another host key holds it"),
+            Self::Reserved => f.write_str("it is reserved for somebody else"),
+            Self::ByToken => f.write_str("the token is for this ID"),
             Self::Other(number) => write!(f, "the relay gave reason {number}"),
         }
     }
@@ -190,6 +200,8 @@ impl<'b, C> Decode<'b, C> for Reassigned {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
         Ok(match d.u32()? {
             Self::HELD_BY_ANOTHER_KEY => Self::HeldByAnotherKey,
+            Self::RESERVED => Self::Reserved,
+            Self::BY_TOKEN => Self::ByToken,
             other => Self::Other(other),
         })
     }

@@ -1,9 +1,13 @@
 //! The registry of a single relay, in memory.
 
 use super::{Agent, Ending, RegisterError, Registration, Registry};
+use crate::limits;
 use converge_proto::{
     Id,
-    rendezvous::{IdTable, LinkNumber},
+    rendezvous::{
+        IdTable, LinkNumber, SecretHash,
+        id_table::{Reservation, ReserveError},
+    },
 };
 use converge_transport::CloseCode;
 use futures_util::future::BoxFuture;
@@ -30,7 +34,10 @@ struct State {
 impl MemoryRegistry {
     /// A registry that keeps IDs for `reservation` and has room for `max_agents`.
     pub fn new(reservation: Duration, max_agents: usize) -> Self {
-        let state = State { table: IdTable::new(reservation, max_agents), agents: HashMap::new() };
+        let state = State {
+            table: IdTable::new(reservation, max_agents, limits::MAX_RESERVATIONS),
+            agents: HashMap::new(),
+        };
         Self { state: Arc::new(Mutex::new(state)), appearances: Arc::new(watch::Sender::new(0)) }
     }
 
@@ -82,5 +89,25 @@ impl Registry for MemoryRegistry {
 
     fn agents(&self) -> Vec<Arc<Agent>> {
         self.state().agents.values().cloned().collect()
+    }
+
+    fn reserve(
+        &self,
+        id: Option<Id>,
+        secret: SecretHash,
+        time: Duration,
+    ) -> BoxFuture<'_, Result<Reservation, ReserveError>> {
+        let until = Instant::now() + time;
+        let id = id.unwrap_or_else(|| Id::generate(rand::random()));
+        let reserved = self.state().table.reserve(id.clone(), secret, until);
+        Box::pin(std::future::ready(reserved.map(|()| Reservation { id, until })))
+    }
+
+    fn cancel(&self, id: &Id) -> bool {
+        self.state().table.cancel(id)
+    }
+
+    fn reservations(&self) -> Vec<Reservation> {
+        self.state().table.promises().collect()
     }
 }
