@@ -1,6 +1,9 @@
 //! The agent directory: the only place the agent writes to.
 
-use crate::life::hold;
+use crate::{
+    life::hold,
+    platform::files::{create_private, link_program, private_temporary, write_private},
+};
 use converge_proto::HostKey;
 use ssh_key::{
     LineEnding, PrivateKey,
@@ -32,7 +35,9 @@ impl AgentDir {
     /// Whoever makes it keeps the agent when the last user leaves.
     pub const HOLD_FILE: &str = ".hold";
     const TOOLS_DIRECTORY: &str = "bin";
-    const TOOLS: [&str; 2] = ["converge-agent", crate::command_line::RERUN];
+    /// Names, and the word that each stands for.
+    const TOOLS: [(&str, Option<&str>); 2] =
+        [("converge-agent", None), (crate::command_line::RERUN, Some(crate::command_line::RERUN))];
     /// Larger key files are refused; an Ed25519 one has about 400 bytes.
     const MAX_HOST_KEY_BYTES: u64 = 64 * 1024;
 
@@ -78,15 +83,8 @@ impl AgentDir {
         let link = || {
             create_private(&tools)?;
             let program = std::env::current_exe()?;
-            for name in Self::TOOLS {
-                let link = tools.join(name);
-                // A leftover may lead elsewhere.
-                if let Err(error) = fs::remove_file(&link)
-                    && error.kind() != io::ErrorKind::NotFound
-                {
-                    return Err(error);
-                }
-                std::os::unix::fs::symlink(&program, link)?;
+            for (name, word) in Self::TOOLS {
+                link_program(&program, &tools, name, word)?;
             }
             Ok(())
         };
@@ -141,29 +139,8 @@ impl AgentDir {
 fn temporary() -> Result<TempDir, AgentDirError> {
     let runners = RUNNER_TEMP_VARIABLES.iter().filter_map(std::env::var_os).map(PathBuf::from);
     let place = runners.into_iter().find(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    let owner_only: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    #[cfg(unix)]
-    builder.permissions(owner_only);
-    let made = builder.prefix("converge-agent-").tempdir_in(&place);
-    made.map_err(|source| AgentDirError::Create { path: place, source })
-}
-
-fn create_private(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    io::Write::write_all(&mut options.open(path)?, contents)
+    private_temporary("converge-agent-", &place)
+        .map_err(|source| AgentDirError::Create { path: place, source })
 }
 
 /// Why there is no agent directory.
@@ -206,6 +183,7 @@ mod tests {
         assert_eq!(first.public_key(), second.public_key());
     }
 
+    #[cfg(unix)]
     #[test]
     fn own_directory_is_private_and_goes_at_the_end() {
         use std::os::unix::fs::PermissionsExt;

@@ -10,12 +10,13 @@ use crate::{
     job::step::StepEnd,
     life::EndReason,
     life::login_text::describe,
+    platform::process::keep_children,
     platform::signals::{self, Ignored},
+    platform::stop_signals::StopSignals,
     relay::announce::Announcement,
 };
 use anyhow::Context;
 use std::io::Write;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -52,7 +53,8 @@ pub async fn serve(arguments: &AgentArguments) -> anyhow::Result<u8> {
 }
 
 async fn open(arguments: &AgentArguments, ignored: Ignored, step: Option<&StepEnd>) -> anyhow::Result<u8> {
-    let mut stop_signals = StopSignals::new(ignored)?;
+    let mut stop_signals = StopSignals::new(ignored).context("cannot listen for signals")?;
+    keep_children();
     if arguments.relay.insecure {
         tracing::warn!("--insecure: the relay's certificate is not verified");
     }
@@ -113,42 +115,6 @@ fn exit_status(reason: EndReason, timeout_status: Option<u8>, otherwise: u8) -> 
         EndReason::Resume => 0,
         EndReason::Fail(status) => status,
         EndReason::Signal(number) => u8::try_from(STATUS_OF_SIGNALS + number).unwrap_or(u8::MAX),
-    }
-}
-
-/// The signals that stop an agent.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Unless the agent was started with it ignored (`nohup`).
-    hang_up: Option<Signal>,
-}
-
-impl StopSignals {
-    fn new(ignored: Ignored) -> anyhow::Result<Self> {
-        let listen = |kind, name| signal(kind).with_context(|| format!("cannot listen for {name}"));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate(), "SIGTERM")?,
-            interrupt: listen(SignalKind::interrupt(), "SIGINT")?,
-            hang_up: (!ignored.has(rustix::process::Signal::HUP))
-                .then(|| listen(SignalKind::hangup(), "SIGHUP"))
-                .transpose()?,
-        })
-    }
-
-    /// The number of the next one.
-    async fn next(&mut self) -> i32 {
-        let hang_up = async {
-            match &mut self.hang_up {
-                Some(signal) => signal.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = hang_up => SignalKind::hangup().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        }
     }
 }
 

@@ -20,7 +20,6 @@
 //!
 //! [draft]: https://www.openssh.com/txt/draft-ietf-secsh-filexfer-02.txt
 //! [`PROTOCOL`]: https://cvsweb.openbsd.org/src/usr.bin/ssh/PROTOCOL?annotate=HEAD
-#![cfg(unix)]
 
 mod accounts;
 mod attrs;
@@ -34,7 +33,7 @@ mod paths;
 mod reply;
 mod request;
 mod session;
-mod unix;
+mod system;
 mod wire;
 mod worker;
 
@@ -42,7 +41,6 @@ use std::{io, path::PathBuf, pin::pin};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use unix as system;
 
 pub use self::wire::DecodeError;
 use self::{
@@ -211,5 +209,5 @@ pub fn fuzz_request(data: &[u8]) {
     let _ = Incoming::decode(Bytes::copy_from_slice(data));
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

@@ -220,7 +220,9 @@ impl SshServer {
         if !config.working_dir.is_absolute() {
             return Err(SshConfigError::WorkingDir(config.working_dir));
         }
-        if config.place.is_none() && shell::choose(&config.shells, &config.environment).is_none() {
+        if config.place.is_none()
+            && shell::choose(shell::Purpose::Person, &config.shells, &config.environment).is_none()
+        {
             return Err(SshConfigError::NoShell);
         }
         Ok(Self {

@@ -5,11 +5,11 @@ use crate::{
     control::{self, Answer, Request, Status},
     job::step::StepCommand,
     life::Short,
+    platform::process::become_command,
 };
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use std::{
-    os::unix::process::CommandExt,
     path::PathBuf,
     process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -102,8 +102,7 @@ impl InsideCommand {
 /// Becomes the step's command.
 fn rerun(step: &StepCommand) -> anyhow::Result<u8> {
     let Some((program, arguments)) = step.argv().split_first() else { bail!("the step has no command") };
-    let error = Command::new(program).args(arguments).current_dir(step.working_dir()).exec();
-    Err(error)
+    become_command(Command::new(program).args(arguments).current_dir(step.working_dir()))
         .with_context(|| format!("cannot run {} in {}", program.display(), step.working_dir().display()))
 }
 

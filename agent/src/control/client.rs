@@ -1,9 +1,9 @@
 //! Asking an agent, from inside a session.
 
-use super::{Answer, Envelope, MAX_LINE_BYTES, Request, socket_path};
+use super::{Answer, Envelope, MAX_LINE_BYTES, Request};
+use crate::platform::control_socket;
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
-    os::unix::net::UnixStream,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,15 +30,9 @@ pub fn request(directory: &Path, session: Option<String>, request: Request) -> R
 }
 
 fn ask(directory: &Path, envelope: &Envelope) -> io::Result<Answer> {
-    let (path, _open) = socket_path(directory)?;
-    let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
     let mut line = serde_json::to_vec(envelope)?;
     line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = Vec::new();
-    BufReader::new(stream.take(MAX_LINE_BYTES)).read_until(b'\n', &mut answer)?;
+    let answer = control_socket::exchange(directory, line, MAX_LINE_BYTES, TIMEOUT)?;
     if answer.is_empty() {
         return Err(io::Error::other("it hung up without an answer"));
     }

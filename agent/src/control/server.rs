@@ -3,24 +3,22 @@
 use super::{
     Answer, Envelope, MAX_LINE_BYTES, Request,
     messages::{Status, StatusEnd, StatusUser},
-    socket_path,
 };
 use crate::{
     job::step::StepCommand,
     life::login_text::LoginText,
     life::{EndReason, Life, Snapshot},
+    platform::control_socket::ControlListener,
     relay::announce::Announcement,
 };
 use std::{
-    fs::File,
     io,
     path::Path,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     sync::{Semaphore, watch},
     time::{Instant, timeout},
 };
@@ -49,9 +47,7 @@ pub struct Control {
 /// A socket that listens.
 #[derive(Debug)]
 pub struct ControlServer {
-    listener: UnixListener,
-    /// Keeps the path of the socket valid.
-    _open: Option<File>,
+    listener: ControlListener,
 }
 
 impl ControlServer {
@@ -60,22 +56,17 @@ impl ControlServer {
     /// # Errors
     /// When the socket cannot be made.
     pub fn bind(directory: &Path) -> io::Result<Self> {
-        let (path, open) = socket_path(directory)?;
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        Ok(Self { listener: UnixListener::bind(path)?, _open: open })
+        Ok(Self { listener: ControlListener::bind(directory)? })
     }
 
     /// Answers for ever; drop the future to stop.
-    pub async fn run(self, control: Control) {
+    pub async fn run(mut self, control: Control) {
         let (control, places) = (Arc::new(control), Arc::new(Semaphore::new(MAX_REQUESTS)));
         let mut requests = tokio::task::JoinSet::new();
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+                Ok(stream) => stream,
                 Err(error) => {
                     debug!(%error, "control socket");
                     // Too many open files, for instance.
@@ -98,8 +89,8 @@ impl ControlServer {
 }
 
 impl Control {
-    async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
-        let (read, mut write) = stream.split();
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite) -> io::Result<()> {
+        let (read, mut write) = tokio::io::split(stream);
         let mut line = Vec::new();
         BufReader::new(read.take(MAX_LINE_BYTES)).read_until(b'\n', &mut line).await?;
         let (answer, end) = match serde_json::from_slice::<Envelope>(&line) {

@@ -1,6 +1,6 @@
 //! Commands that the job's owner wants to be run when something happens.
 //!
-//! They run one after the other, in the order of the events, with `sh -c` in the agent's working directory and with
+//! They run one after the other, in the order of the events, with `sh -c` (on Windows `cmd /c`) in the agent's working directory and with
 //! the agent's environment, without its own secrets. The event is on stdin as a line of JSON, as in the event log;
 //! what is asked for most is also in the environment. What they write, to stdout or stderr, goes to the agent's
 //! stderr as it is: stdout is for what people copy.
@@ -11,22 +11,17 @@
 use crate::{
     events::{Event, TimedEvent},
     job::scrub::ScrubPatterns,
-    platform::process_group::signal_group,
-    platform::pty::fork_lock,
+    platform::process::Program,
+    platform::shells,
 };
 use converge_proto::Text;
-use rustix::process::Signal;
 use std::{
     ffi::{OsStr, OsString},
     io,
-    os::fd::AsFd,
     path::PathBuf,
     process::Stdio,
 };
-use tokio::{
-    io::AsyncWriteExt,
-    process::{Child, Command},
-};
+use tokio::io::AsyncWriteExt;
 use tracing::{debug, warn};
 
 /// Values in the environment are cut to this; stdin has all of it. The system would refuse 128 KiB.
@@ -83,7 +78,7 @@ impl Hooks {
             Ok(child) => child,
             Err(error) => return warn!(hook, %error, "the hook cannot be run"),
         };
-        let stdin = child.stdin.take();
+        let (stdin, ..) = child.take_pipes();
         let running = async {
             let feeding = async {
                 if let Some(mut stdin) = stdin {
@@ -99,35 +94,30 @@ impl Hooks {
             () = time_is_over => None,
         };
         match ended {
-            Some(Ok(status)) if status.success() => {}
+            Some(Ok(ending)) if ending.is_success() => {}
             Some(Ok(status)) => warn!(hook, %status, "the hook failed"),
             Some(Err(error)) => warn!(hook, %error, "the hook cannot be waited for"),
             None => {
                 warn!(hook, "the hook takes too long and is killed");
-                signal_group(&child, Signal::KILL);
+                child.kill();
                 // Nothing ignores this one; waiting is reaping.
                 let _ = child.wait().await;
             }
         }
     }
 
-    fn spawn(&self, command: &OsStr, event: &Event) -> io::Result<Child> {
-        let stderr = || Ok::<_, io::Error>(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
+    fn spawn(&self, command: &OsStr, event: &Event) -> io::Result<Program> {
         let environment = ScrubPatterns::default().scrub(std::env::vars_os().collect());
-        let mut shell = Command::new("sh");
+        let mut shell = shells::hook(command);
         shell
-            .arg("-c")
-            .arg(command)
             .env_clear()
             .envs(environment)
             .envs(variables(event))
             .current_dir(&self.working_dir)
             .stdin(Stdio::piped())
-            .stdout(stderr()?)
-            .stderr(stderr()?)
-            .process_group(0);
-        let _guard = fork_lock();
-        shell.spawn()
+            .stdout(io::stderr())
+            .stderr(io::stderr());
+        Program::start(&mut shell)
     }
 }
 

@@ -1,15 +1,8 @@
 //! The event log: who did what, and when, as lines of JSON.
 
-use crate::events::TimedEvent;
-use rustix::fs::OFlags;
-use std::{
-    ffi::OsString,
-    fmt, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use crate::{events::TimedEvent, platform::files::append_to_log};
+use std::{ffi::OsString, fmt, io, path::PathBuf, time::Duration};
 use tokio::{
-    fs::OpenOptions,
     io::{AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
@@ -58,7 +51,7 @@ impl EventLog {
     pub async fn open(target: EventLogTarget) -> io::Result<Self> {
         let out: Box<dyn AsyncWrite + Send + Unpin> = match &target {
             EventLogTarget::Stdout => Box::new(tokio::io::stdout()),
-            EventLogTarget::File(path) => Box::new(append_to(path).await?),
+            EventLogTarget::File(path) => Box::new(append_to_log(path).await?),
         };
         Ok(Self { target, out: Some(out) })
     }
@@ -88,13 +81,4 @@ impl fmt::Debug for EventLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLog").field("target", &self.target).finish_non_exhaustive()
     }
-}
-
-async fn append_to(path: &Path) -> io::Result<tokio::fs::File> {
-    // A pipe without a reader is an error instead of a wait without end; one that is full is an error as well.
-    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
-    // It says who was here, and from where: for the owner only.
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).custom_flags(without_waiting);
-    options.open(path).await
 }

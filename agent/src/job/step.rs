@@ -26,26 +26,22 @@
 //! Call [`reset_signals`](crate::platform::signals::reset_signals) before, or the step may be born deaf to Ctrl-C.
 
 use crate::{
-    platform::process_group::{signal_child, signal_group},
-    platform::pty::fork_lock,
+    platform::process::{Ending, cannot_be_run, program_name},
+    platform::signals::Signal,
+    platform::step_signals::{StepSignals, Terminal},
 };
 use clap::ValueEnum;
-use rustix::process::Signal;
 use std::{
     ffi::OsString,
     io::{self, IsTerminal, Write},
-    os::unix::process::ExitStatusExt,
     path::Path,
-    process::ExitStatus,
     time::{Duration, Instant},
 };
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 mod command_line;
-mod signals;
 
 pub use command_line::StepCommand;
-use signals::Signals;
 
 /// What shells report for a command that is not there.
 const STATUS_NOT_FOUND: u8 = 127;
@@ -120,27 +116,10 @@ impl OpenOn {
     }
 }
 
-/// Whom a signal is passed on to.
-#[derive(Clone, Copy)]
-enum Terminal {
-    None,
-    Shared,
-}
-
-impl Terminal {
-    fn detect() -> Self {
-        let is_there = io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
-        if is_there { Self::Shared } else { Self::None }
-    }
-
-    fn pass_on(self, signal: Signal, child: &Child) {
-        match self {
-            Self::None => signal_group(child, signal),
-            // These two come from the keyboard, and the step has them already.
-            Self::Shared if signal == Signal::INT || signal == Signal::QUIT => {}
-            Self::Shared => signal_child(child, signal),
-        }
-    }
+/// Whether this process, and so the step, has a terminal.
+fn terminal() -> Terminal {
+    let is_there = io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
+    if is_there { Terminal::Shared } else { Terminal::None }
 }
 
 impl Step {
@@ -158,19 +137,18 @@ impl Step {
     /// When there is no command, the working directory is gone, or the system has no more processes or memory.
     pub async fn run(self) -> io::Result<StepEnd> {
         let command = StepCommand::new(self.argv, std::env::current_dir()?)?;
-        let terminal = Terminal::detect();
         // Before there is a child: no signal is to be lost, nor to end us and leave the child behind.
-        let mut signals = Signals::listen(terminal)?;
+        let mut signals = StepSignals::listen(terminal())?;
         let started = Instant::now();
         let mut stop_signal = None;
-        let status = match spawn(&command, terminal) {
+        let status = match signals.start(&mut program(&command)) {
             Ok(mut child) => loop {
                 tokio::select! {
                     biased; // A child that has ended is not signalled.
                     status = child.wait() => break Outcome::from(status?),
                     signal = signals.next() => {
                         stop_signal = stop_signal.or(as_stop(signal));
-                        terminal.pass_on(signal, &child);
+                        signals.pass_on(signal, &mut child);
                     }
                 }
             },
@@ -197,22 +175,20 @@ struct Outcome {
     signal: Option<i32>,
 }
 
-impl From<ExitStatus> for Outcome {
-    fn from(status: ExitStatus) -> Self {
-        let signal = status.signal();
-        let code = status.code().or(signal.map(|signal| 128 + signal)).unwrap_or(i32::from(u8::MAX));
+impl From<Ending> for Outcome {
+    fn from(ending: Ending) -> Self {
+        let (code, signal) = match ending {
+            Ending::Status(code) => (code, None),
+            Ending::Signal { number, .. } => (128 + number, Some(number)),
+        };
         Self { exit_code: u8::try_from(code).unwrap_or(u8::MAX), signal }
     }
 }
 
-fn spawn(step: &StepCommand, terminal: Terminal) -> io::Result<Child> {
-    let mut command = Command::new(step.program());
+fn program(step: &StepCommand) -> Command {
+    let mut command = Command::new(program_name(step.program()));
     command.args(step.arguments());
-    if matches!(terminal, Terminal::None) {
-        command.process_group(0);
-    }
-    let _guard = fork_lock();
-    command.spawn()
+    command
 }
 
 /// What a shell makes of a command that it cannot run, with the line it writes.
@@ -225,11 +201,10 @@ fn not_run(step: &StepCommand, error: io::Error) -> io::Result<Outcome> {
         // Not this command's fault: no process could be made, or no memory for one.
         io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => return Err(error),
         io::ErrorKind::PermissionDenied => (STATUS_NOT_EXECUTABLE, "permission denied".to_owned()),
-        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
-            let why = "not a program: made for another machine, or a script whose first line is not #!";
-            (STATUS_NOT_EXECUTABLE, why.to_owned())
+        _ => {
+            let why = cannot_be_run(&error).map_or_else(|| error.to_string(), str::to_owned);
+            (STATUS_NOT_EXECUTABLE, why)
         }
-        _ => (STATUS_NOT_EXECUTABLE, error.to_string()),
     };
     // If nobody reads stderr, the status still says it.
     let _ = writeln!(io::stderr(), "converge-agent: {}: {what}", step.quoted_program());
@@ -268,14 +243,15 @@ mod tests {
 
     #[test]
     fn status_is_the_one_a_shell_reports() {
-        for (wait_status, expected) in [
-            (0, (0, None)),
-            (7 << 8, (7, None)),
-            (255 << 8, (255, None)),
-            (15, (143, Some(15))),
-            (9, (137, Some(9))),
+        let by = |number| Ending::Signal { number, core_dumped: false };
+        for (ending, expected) in [
+            (Ending::Status(0), (0, None)),
+            (Ending::Status(7), (7, None)),
+            (Ending::Status(255), (255, None)),
+            (by(15), (143, Some(15))),
+            (by(9), (137, Some(9))),
         ] {
-            let Outcome { exit_code, signal } = ExitStatus::from_raw(wait_status).into();
+            let Outcome { exit_code, signal } = ending.into();
             assert_eq!((exit_code, signal), expected);
         }
     }

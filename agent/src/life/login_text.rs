@@ -5,6 +5,7 @@ use crate::{
     job::step::StepEnd,
     life::{Present, Short, Snapshot},
     place::Place,
+    platform::machine::host_name,
 };
 use converge_proto::rendezvous::messages::Name;
 use std::fmt::Write;
@@ -27,7 +28,7 @@ pub struct LoginText {
 impl LoginText {
     /// For a job, after a step if there was one.
     pub fn new(job: &CiJob, step: Option<&StepEnd>) -> Self {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = host_name();
         let title = job.title().map_or_else(|| "a job".to_owned(), |title| title.to_string());
         let system = job.system.name().map(|system| format!(" ({system})")).unwrap_or_default();
         let step = step.map(describe);

@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::platform::pty::fork_lock;
+use crate::platform::process::{Ending, Program};
 
 /// How much of an answer is read; of what is longer, this beginning.
 const MAX_ANSWER_BYTES: u64 = 4 * 1024;
@@ -17,7 +17,7 @@ const MAX_ANSWER_BYTES: u64 = 4 * 1024;
 /// What a tool said.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) status: ExitStatus,
+    pub(super) status: Ending,
     pub(super) stdout: String,
     pub(super) stderr: String,
 }
@@ -36,13 +36,9 @@ pub(super) async fn ask(mut command: Command, input: Option<File>, limit: Durati
         .stdin(input.map_or_else(Stdio::null, Stdio::from))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .kill_on_drop(true);
-    let mut child = {
-        let _guard = fork_lock();
-        command.spawn()?
-    };
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut child = Program::start(&mut command)?;
+    let (_, stdout, stderr) = child.take_pipes();
     let answering = async {
         let (stdout, stderr, status) = tokio::join!(read(stdout), read(stderr), child.wait());
         Ok(Answer { status: status?, stdout: stdout?, stderr: stderr? })

@@ -9,8 +9,7 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use rustix::process::Signal;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -19,7 +18,7 @@ use super::Place;
 use super::ask::ask;
 use super::script;
 use super::tool::Input;
-use crate::platform::process_group::signal_group;
+use crate::platform::process::Program;
 
 /// How long a program that was hung up is waited for, as for one that runs here.
 const HANG_UP_TIME: Duration = Duration::from_secs(2);
@@ -117,10 +116,10 @@ impl Inside {
     }
 
     /// Ends a program whose session has ended. One that ignores it may live on, unless the agent itself is stopping.
-    pub(crate) async fn hang_up(&self, tool: &mut Child, stopping: &CancellationToken) {
+    pub(crate) async fn hang_up(&self, tool: &mut Program, stopping: &CancellationToken) {
         let started = Instant::now();
         // It may not be inside yet, and killing the tool would not keep it from arriving.
-        while started.elapsed() < START_TIME && tool.try_wait().is_ok_and(|ended| ended.is_none()) {
+        while started.elapsed() < START_TIME && !tool.has_ended() {
             // A stopped program would not notice the first one.
             if self.send(Scope::Group, &["HUP", "CONT"]).await {
                 break;
@@ -137,7 +136,7 @@ impl Inside {
                 }
             }
         }
-        signal_group(tool, Signal::KILL);
+        tool.kill();
         // Nothing ignores this one; waiting is reaping.
         let _ = tool.wait().await;
     }
@@ -153,7 +152,7 @@ impl Inside {
         match ask(command, None, SIGNAL_TIME).await {
             Ok(answer) => {
                 debug!(?answer, "signals for programs in the container");
-                answer.status.success()
+                answer.status.is_success()
             }
             Err(error) => {
                 debug!(%error, "cannot signal programs in the container");

@@ -81,6 +81,6 @@ impl Place {
         let command = tool.inspect(&self.0.config.target);
         let answer = ask(command, None, ANSWER_TIME).await.map_err(|error| error.to_string())?;
         debug!(?answer, %tool, "asked whether a container runs");
-        if answer.status.success() { Ok(Tool::says_running(&answer.stdout)) } else { Err(answer.reason()) }
+        if answer.status.is_success() { Ok(Tool::says_running(&answer.stdout)) } else { Err(answer.reason()) }
     }
 }

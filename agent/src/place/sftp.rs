@@ -36,7 +36,7 @@ impl Place {
         let no_sftp = |reason: String| NoSftp { place: self.to_string(), reason };
         let found = ask(self.exec(Input::Nothing, script::FIND_SFTP, []), None, FIND_TIME).await;
         let found = found.map_err(|error| no_sftp(error.to_string()))?;
-        if !found.status.success() {
+        if !found.status.is_success() {
             return Err(no_sftp(found.reason()));
         }
         let mut words: Vec<OsString> = Vec::new();
@@ -59,7 +59,7 @@ impl Place {
         let name = format!(".converge-sftp-{:032x}", rand::random::<u128>());
         let command = self.exec(Input::Pipe, script::TAKE, [name.as_ref()]);
         let answer = ask(command, Some(file), COPY_TIME).await.map_err(|error| error.to_string())?;
-        match (answer.status.code(), answer.stdout.lines().next()) {
+        match (answer.status.status(), answer.stdout.lines().next()) {
             (Some(0), Some(path)) => Ok(path.into()),
             (Some(1), _) => Err("there is no directory that it can be written to".to_owned()),
             (Some(2), _) => Err(format!("it does not run there: {}", answer.reason())),

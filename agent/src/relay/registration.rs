@@ -1,6 +1,6 @@
 //! The agent's side of a registration, on the first stream of a link.
 
-use crate::job::ci::CiJob;
+use crate::{job::ci::CiJob, platform::machine::host_name};
 use converge_proto::{
     Frame, FrameType, HostKey, Id,
     frame::FrameError,
@@ -71,7 +71,7 @@ fn refusal(frame: &Frame) -> Result<RegistrationError, FrameError> {
 fn about_this_agent(job: &CiJob) -> AgentInfo {
     job.describe(AgentInfo {
         software: Name::new(concat!("converge-agent/", env!("CARGO_PKG_VERSION"))),
-        host: Some(Name::new(rustix::system::uname().nodename().to_string_lossy())),
+        host: Some(Name::new(host_name())),
         platform: Some(Name::new(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))),
         ..AgentInfo::default()
     })

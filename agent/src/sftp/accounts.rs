@@ -26,8 +26,8 @@ impl Accounts {
     /// Reads the system's files; one that cannot be read names nobody.
     pub(super) fn load() -> Self {
         Self::parse(
-            &read(system::USERS_FILE).unwrap_or_default(),
-            &read(system::GROUPS_FILE).unwrap_or_default(),
+            &system::USERS_FILE.map(read).and_then(Result::ok).unwrap_or_default(),
+            &system::GROUPS_FILE.map(read).and_then(Result::ok).unwrap_or_default(),
         )
     }
 

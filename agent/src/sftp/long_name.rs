@@ -117,7 +117,6 @@ mod tests {
                 times: Some(Times { accessed: 0, modified: 1_700_000_000 }),
             },
             links: 12,
-            identity: (0, 0),
         };
         let line =
             |now| String::from_utf8(long_name(b"src", &stat, &accounts::tests::accounts(), now)).unwrap();

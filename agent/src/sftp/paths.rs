@@ -23,7 +23,7 @@ impl Root {
 
     /// Where `path` is. Nothing keeps it below the root: the user has a shell here as well.
     pub(super) fn locate(&self, path: &[u8]) -> Result<PathBuf, Failure> {
-        if path.is_empty() { Err(Failure::EMPTY_PATH) } else { Ok(self.0.join(system::path(path))) }
+        if path.is_empty() { Err(Failure::EMPTY_PATH) } else { Ok(self.0.join(system::path(path)?)) }
     }
 
     /// The absolute path without `.`, `..` and symbolic links; an empty path is the root directory.
@@ -50,7 +50,7 @@ pub(super) fn home(user: &[u8], accounts: &Accounts) -> Result<PathBuf, Failure>
     if user.is_empty() {
         system::home_directory().ok_or(Failure::NO_SUCH_USER)
     } else {
-        accounts.home(user).map(|home| system::path(home).to_owned()).ok_or(Failure::NO_SUCH_USER)
+        Ok(system::path(accounts.home(user).ok_or(Failure::NO_SUCH_USER)?)?)
     }
 }
 
@@ -75,7 +75,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
             Ok(metadata) if metadata.is_symlink() => {
                 links += 1;
                 if links > MAX_LINKS {
-                    return Err(rustix::io::Errno::LOOP.into());
+                    return Err(system::too_many_links());
                 }
                 let target = resolved.read_link()?;
                 resolved.pop();
@@ -95,7 +95,7 @@ fn push_front(rest: &mut VecDeque<OsString>, path: &Path) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 

@@ -97,7 +97,7 @@ impl Session {
             }
             Request::Readlink { path } => Ok(path_reply(std::fs::read_link(self.root.locate(&path)?)?)),
             Request::Symlink { target, link } => {
-                done(system::symlink(system::path(&target), &self.root.locate(&link)?))
+                done(system::symlink(&system::path(&target)?, &self.root.locate(&link)?))
             }
             Request::Extended(request) => self.extended(request),
             Request::Unknown { packet_type } => {
@@ -203,7 +203,7 @@ impl Session {
     /// Copies between two open files, in pieces so that a session that ends need not wait for all of it.
     fn copy_data(&self, copy: &CopyData) -> Result<Reply, Failure> {
         let (from, to) = (self.handles.file(&copy.from)?, self.handles.file(&copy.to)?);
-        if self.handles.any(&copy.from)?.stat()?.identity == self.handles.any(&copy.to)?.stat()?.identity {
+        if self.handles.any(&copy.from)?.is_same_file(self.handles.any(&copy.to)?)? {
             return Err(Failure::COPY_ONTO_ITSELF);
         }
         let mut block = self.blocks.take();
@@ -277,5 +277,5 @@ fn names_by_id(uids: &[u32], gids: &[u32]) -> Result<Reply, Failure> {
     if body.len() > MAX_DATA_BYTES as usize { Err(Failure::TOO_MANY_IDS) } else { Ok(Reply::Extended(body)) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

@@ -1,13 +1,11 @@
 //! One session channel: what the client prepares, and then the one program it asks for.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use russh::ChannelWriteHalf;
 use russh::server::{Handle, Msg};
-use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -19,11 +17,14 @@ use super::flow::InputReader;
 use super::notices::ConnectionNotices;
 use super::output::{ChannelOutput, Stream};
 use super::process::{self, Launch, SignalRequests};
+use super::shell::Purpose;
 use super::terminal::Terminal;
 use super::{SessionContext, Shared, elsewhere, file_transfer, shell, terminal};
 use crate::events::Event;
 use crate::place::Place;
+use crate::platform::machine::text_from_client;
 use crate::platform::pty::{Pty, PtyControl, PtySize};
+use crate::platform::signals::Signal;
 use crate::sftp::SftpConfig;
 use crate::users::authorized_keys::KeyOptions;
 
@@ -211,7 +212,7 @@ fn choose(
     }
     let requested: Option<OsString> = match request {
         Request::Shell => None,
-        Request::Command(line) => Some(OsString::from_vec(line)),
+        Request::Command(line) => Some(text_from_client(line)),
         Request::Sftp => Some(INTERNAL_SFTP.into()),
     };
     let terminal_name = pty.and_then(|(pty, _)| pty.name().ok());
@@ -225,7 +226,8 @@ fn choose(
             elsewhere::launch(place, command.as_deref(), original_command, client, terminal, surroundings);
         return (kind, Program::Launch(launch));
     }
-    let Some(shell) = shell::choose(&shared.shells, &shared.environment) else {
+    let purpose = if command.is_some() { Purpose::Command } else { Purpose::Person };
+    let Some(shell) = shell::choose(purpose, &shared.shells, &shared.environment) else {
         return (kind, Program::Impossible("converge-agent: no shell found\r\n".to_owned()));
     };
     let environment = environment::build(

@@ -1,10 +1,9 @@
 //! How a program ended, in SSH's words.
 
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
-
 use russh::Sig;
-use rustix::process::Signal;
+
+use crate::platform::process::Ending;
+use crate::platform::signals::Signal;
 
 /// Exit status of a program that could not be started, as shells use it.
 pub(super) const CANNOT_START: u32 = 126;
@@ -18,15 +17,16 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    pub(super) fn new(status: ExitStatus) -> Self {
-        if let Some(number) = status.signal() {
-            return Self::Signal {
+    pub(super) fn new(ending: Ending) -> Self {
+        match ending {
+            Ending::Signal { number, core_dumped } => Self::Signal {
                 name: signal_name(number),
-                core_dumped: status.core_dumped(),
+                core_dumped,
                 message: format!("killed by signal {number}"),
-            };
+            },
+            // Windows has statuses of 32 bits; only people read them as negative numbers.
+            Ending::Status(status) => Self::Status(status.cast_unsigned()),
         }
-        Self::Status(status.code().and_then(|code| u32::try_from(code).ok()).unwrap_or(u32::MAX))
     }
 }
 
@@ -82,15 +82,16 @@ mod tests {
 
     #[test]
     fn statuses_and_signals_are_told_apart() {
-        assert_eq!(Exit::new(ExitStatus::from_raw(7 << 8)), Exit::Status(7));
-        assert_eq!(Exit::new(ExitStatus::from_raw(255 << 8)), Exit::Status(255));
-        let signal = |raw| match Exit::new(ExitStatus::from_raw(raw)) {
+        assert_eq!(Exit::new(Ending::Status(7)), Exit::Status(7));
+        assert_eq!(Exit::new(Ending::Status(255)), Exit::Status(255));
+        assert_eq!(Exit::new(Ending::Status(-1_073_741_510)), Exit::Status(0xc000_013a));
+        let signal = |number, core_dumped| match Exit::new(Ending::Signal { number, core_dumped }) {
             Exit::Signal { name, core_dumped, .. } => (name, core_dumped),
             Exit::Status(status) => panic!("status {status}"),
         };
-        assert_eq!(signal(15), ("TERM".to_owned(), false));
-        assert_eq!(signal(0x0b | 0x80), ("SEGV".to_owned(), true));
-        assert_eq!(signal(Signal::BUS.as_raw()), ("SIG@openssh.com".to_owned(), false));
+        assert_eq!(signal(15, false), ("TERM".to_owned(), false));
+        assert_eq!(signal(11, true), ("SEGV".to_owned(), true));
+        assert_eq!(signal(7, false), ("SIG@openssh.com".to_owned(), false));
     }
 
     #[test]

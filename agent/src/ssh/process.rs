@@ -2,13 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,9 @@ use super::exit::{Exit, signal_name};
 use super::flow::InputReader;
 use super::output::{ChannelOutput, Stream};
 use crate::place::program::Inside;
-use crate::platform::pty::fork_lock;
+use crate::platform::process::{Ending, Environment, Program};
+use crate::platform::shells;
+use crate::platform::signals::Signal;
 
 /// How long a program that was hung up is waited for. One that ignores SIGHUP was meant to live on (`nohup`); it is
 /// still reaped when it ends, by the runtime.
@@ -39,19 +40,26 @@ pub(super) struct Launch {
 }
 
 impl Launch {
+    /// What is run with pipes for input and output.
     pub(super) fn command(&self) -> Command {
+        self.surrounded(shells::on_pipes)
+    }
+
+    /// What is run on a terminal, and what its environment is.
+    pub(super) fn command_on_terminal(&self) -> (Command, Environment) {
+        let environment = if self.inside.is_some() { Environment::Added } else { Environment::Whole };
+        (self.surrounded(shells::on_terminal), environment)
+    }
+
+    fn surrounded(&self, shell: fn(&Path, Option<&OsStr>) -> Command) -> Command {
         if let Some(inside) = &self.inside {
             return inside.command();
         }
-        let mut command = Command::new(&self.shell);
+        let mut command = shell(&self.shell, self.command.as_deref());
         command
-            .arg0(self.shell.file_name().unwrap_or(OsStr::new("sh")))
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.working_dir);
-        if let Some(line) = &self.command {
-            command.arg("-c").arg(line);
-        }
         command
     }
 
@@ -82,14 +90,9 @@ pub(super) async fn run(
     cancel: &CancellationToken,
 ) -> io::Result<Option<Exit>> {
     let mut command = launch.command();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = {
-        let _guard = fork_lock();
-        command.spawn()?
-    };
-    let (Some(stdin), Some(stdout), Some(stderr)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Program::start(&mut command)?;
+    let (Some(stdin), Some(stdout), Some(stderr)) = child.take_pipes() else {
         return Err(io::Error::other("a pipe is missing"));
     };
     // A task of its own: a program that does not read must not stop its own output.
@@ -129,10 +132,10 @@ pub(super) async fn discard(mut input: InputReader) {
 
 /// Waits for a program to exit, and passes signals on to its process group meanwhile. Cancel-safe.
 pub(super) async fn wait(
-    child: &mut Child,
+    child: &mut Program,
     launch: &Launch,
     signals: &mut SignalRequests,
-) -> io::Result<ExitStatus> {
+) -> io::Result<Ending> {
     loop {
         let signal = tokio::select! {
             biased;
@@ -140,7 +143,7 @@ pub(super) async fn wait(
             Some(signal) = signals.recv() => signal,
         };
         let Some(inside) = &launch.inside else {
-            signal_group(child, signal);
+            child.signal(signal);
             continue;
         };
         let name = signal_name(signal.as_raw());
@@ -153,27 +156,17 @@ pub(super) async fn wait(
 }
 
 /// Ends a program whose session has ended. One that ignores it may live on, unless the agent itself is stopping.
-pub(super) async fn hang_up(child: &mut Child, launch: &Launch) {
+pub(super) async fn hang_up(child: &mut Program, launch: &Launch) {
     if let Some(inside) = &launch.inside {
         return inside.hang_up(child, &launch.stopping).await;
     }
-    signal_group(child, Signal::HUP);
-    // A stopped program would not notice.
-    signal_group(child, Signal::CONT);
+    child.hang_up();
     if timeout(HANG_UP_TIME, child.wait()).await.is_err() {
         debug!(pid = child.id(), "a program ignores that its session has ended");
         if launch.stopping.is_cancelled() {
-            signal_group(child, Signal::KILL);
+            child.kill();
             // Nothing ignores this one; waiting is reaping.
             let _ = child.wait().await;
         }
-    }
-}
-
-/// Signals the process group of a child that was not reaped yet, so its number cannot belong to anybody else.
-fn signal_group(child: &Child, signal: Signal) {
-    let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { return };
-    if let Err(error) = kill_process_group(pid, signal) {
-        debug!(%error, signal = signal.as_raw(), "cannot signal a process group");
     }
 }

@@ -3,29 +3,39 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access;
+use crate::platform::shells;
 
-/// Tried after `$SHELL`.
-const DEFAULT_SHELLS: [&str; 2] = ["bash", "sh"];
+/// What a shell is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// To be used by a person.
+    Person,
+    /// To run one command.
+    Command,
+}
 
-/// Login shells of accounts that must not log in; a container's service user often has one in `$SHELL`.
-const NO_SHELLS: [&str; 3] = ["nologin", "false", "true"];
-
-/// The first that exists and can be executed: of `preferred`, then `$SHELL`, bash, sh.
+/// The first that exists and can be executed: of `preferred`, then what the user and the system have for it.
 ///
-/// A name without a slash is looked for in `PATH`, as seen in `environment`.
-pub(super) fn choose(preferred: &[PathBuf], environment: &[(OsString, OsString)]) -> Option<PathBuf> {
-    let variable =
-        |name: &str| environment.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.as_os_str());
-    let path = variable("PATH").unwrap_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"));
-    let own = variable("SHELL")
-        .map(Path::new)
-        .filter(|shell| !shell.file_name().is_some_and(|name| NO_SHELLS.iter().any(|none| name == *none)));
+/// A name without a directory is looked for in `PATH`, as seen in `environment`.
+pub(super) fn choose(
+    purpose: Purpose,
+    preferred: &[PathBuf],
+    environment: &[(OsString, OsString)],
+) -> Option<PathBuf> {
+    let variable = |name: &str| {
+        let found = environment.iter().rfind(|(key, _)| shells::is_variable(key, name));
+        found.map(|(_, value)| value.as_os_str())
+    };
+    let path = variable("PATH").unwrap_or(OsStr::new(shells::DEFAULT_PATH));
+    let defaults = match purpose {
+        Purpose::Person => shells::FOR_PEOPLE,
+        Purpose::Command => shells::FOR_COMMANDS,
+    };
     preferred
         .iter()
         .map(PathBuf::as_path)
-        .chain(own)
-        .chain(DEFAULT_SHELLS.iter().map(Path::new))
+        .chain(shells::own(variable))
+        .chain(defaults.iter().map(Path::new))
         .find_map(|shell| find(shell, path))
 }
 
@@ -35,19 +45,14 @@ pub(crate) fn find(shell: &Path, path: &OsStr) -> Option<PathBuf> {
         return None;
     }
     if shell.components().count() > 1 || shell.is_absolute() {
-        return is_executable(shell).then(|| shell.to_owned());
+        return shells::executable(shell);
     }
     std::env::split_paths(path)
         .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(shell))
-        .find(|candidate| is_executable(candidate))
+        .find_map(|directory| shells::executable(&directory.join(shell)))
 }
 
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok()
-}
-
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
@@ -71,7 +76,11 @@ mod tests {
             vec![("PATH".into(), dir.path().as_os_str().to_owned()), ("SHELL".into(), shell.into())]
         };
         let chosen = |preferred: &[&str], shell: &Path| {
-            choose(&preferred.iter().map(PathBuf::from).collect::<Vec<_>>(), &environment(shell))
+            choose(
+                Purpose::Person,
+                &preferred.iter().map(PathBuf::from).collect::<Vec<_>>(),
+                &environment(shell),
+            )
         };
 
         assert_eq!(chosen(&["missing", "plain", "zsh"], &own), Some(zsh));

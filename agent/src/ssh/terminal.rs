@@ -3,7 +3,6 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -14,7 +13,7 @@ use super::notices::TerminalNotices;
 use super::output::{ChannelOutput, Stream, read_chunk};
 use super::process::{Launch, SignalRequests, discard, hang_up, wait};
 use super::screen::Screen;
-use crate::platform::pty::{Pty, PtyControl, RunningPty};
+use crate::platform::pty::{Pty, PtyControl, PtyReader, PtyWriter, RunningPty};
 
 /// How much output is still sent after a program has ended: more than any kernel buffers for a terminal. What a
 /// background program adds for ever is not waited for.
@@ -46,7 +45,10 @@ pub(super) async fn run(
             return Ok(None);
         }
     }
-    let (mut child, RunningPty { mut reader, writer, control }) = pty.spawn(launch.command())?;
+    let (mut child, RunningPty { mut reader, writer, control }) = {
+        let (command, environment) = launch.command_on_terminal();
+        pty.spawn(command, environment)?
+    };
     let control = &control;
     let feeder = AbortOnDropHandle::new(tokio::spawn(
         feed(input, writer, std::sync::Arc::downgrade(control)).in_current_span(),
@@ -57,7 +59,7 @@ pub(super) async fn run(
         loop {
             let chunk = tokio::select! {
                 biased;
-                () = exited.cancelled() => return send_tail(control, output).await,
+                () = exited.cancelled() => return send_tail(&mut reader, control, output).await,
                 notice = notices.next() => {
                     let takes_lines = takes_lines(launch, &screen, control);
                     notices.push(notice, &screen, takes_lines).map(Bytes::from).unwrap_or_default()
@@ -109,11 +111,11 @@ fn takes_lines(launch: &Launch, screen: &Screen, control: &PtyControl) -> bool {
 }
 
 /// Sends what the terminal still holds, after the program on it has ended.
-async fn send_tail(control: &PtyControl, output: &ChannelOutput) {
+async fn send_tail(reader: &mut PtyReader, control: &PtyControl, output: &ChannelOutput) {
     let mut sent = 0;
     let mut buffer = [0; 4096];
     while sent < MAX_TAIL_BYTES {
-        let count = control.read_available(&mut buffer);
+        let count = reader.read_tail(control, &mut buffer).await;
         let Some(tail) = buffer.get(..count).filter(|tail| !tail.is_empty()) else { return };
         if output.send(Stream::Stdout, tail.to_vec()).await.is_err() {
             return;
@@ -122,25 +124,19 @@ async fn send_tail(control: &PtyControl, output: &ChannelOutput) {
     }
 }
 
-/// Types what the client sends; at its end the terminal's end-of-file character, as a person would.
-async fn feed(
-    mut input: InputReader,
-    mut terminal: pty_process::OwnedWritePty,
-    control: std::sync::Weak<PtyControl>,
-) {
+/// Types what the client sends; at its end what a person types to say so.
+async fn feed(mut input: InputReader, mut terminal: PtyWriter, control: std::sync::Weak<PtyControl>) {
     let mut line_is_open = false;
     while let Some(chunk) = input.next().await {
-        if terminal.write_all(&chunk).await.is_err() {
+        if terminal.write(&chunk).await.is_err() {
             discard(input).await;
             return;
         }
         line_is_open = !matches!(chunk.last(), Some(b'\n' | b'\r') | None);
     }
-    let Some(character) = control.upgrade().and_then(|control| control.end_of_file_character()) else {
+    let Some(typed) = control.upgrade().and_then(|control| control.end_of_input(line_is_open)) else {
         return;
     };
-    // In the middle of a line the first one only hands over the line.
-    let typed = if line_is_open { &[character, character][..] } else { &[character][..] };
     // Fails when no program is left, which is what it would have asked for.
-    let _ = terminal.write_all(typed).await;
+    let _ = terminal.write(&typed).await;
 }

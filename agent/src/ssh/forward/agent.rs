@@ -1,8 +1,6 @@
 //! The socket through which programs reach the authentication agent of the person who has logged in (`-A`).
 
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use russh::server::Handle;
@@ -11,6 +9,7 @@ use tempfile::TempDir;
 use super::Means;
 use super::listener::{self, Listener};
 use super::remote::{self, Origin};
+use crate::platform::files::private_temporary;
 
 /// The socket's name, in a directory that nobody else can enter.
 const SOCKET_NAME: &str = "agent";
@@ -25,10 +24,7 @@ impl Socket {
     /// Below `place`, or else in the system's directory for temporary files.
     pub(super) fn new(place: Option<&Path>) -> io::Result<Self> {
         let place = place.map_or_else(std::env::temp_dir, Path::to_owned);
-        let dir = tempfile::Builder::new()
-            .prefix("ssh-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(place)?;
+        let dir = private_temporary("ssh-", &place)?;
         let listener = listener::unix(&dir.path().join(SOCKET_NAME))?;
         Ok(Self { listener, dir })
     }
@@ -46,7 +42,7 @@ impl Socket {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

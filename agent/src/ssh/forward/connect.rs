@@ -4,8 +4,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::platform::local_socket::{self, Halves};
 
 /// How long it may take to look a name up and to reach one of its addresses.
 pub(super) const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -38,10 +40,10 @@ pub(super) async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
 }
 
 /// Connects to a Unix socket. The error is for the user.
-pub(super) async fn unix(path: &Path) -> Result<UnixStream, String> {
+pub(super) async fn unix(path: &Path) -> Result<Halves, String> {
     let deadline = Instant::now() + CONNECT_TIME;
     loop {
-        let trouble = match UnixStream::connect(path).await {
+        let trouble = match local_socket::connect(path).await {
             Ok(stream) => return Ok(stream),
             // The socket's queue is full, and the system has no way of telling when it no longer is.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -68,19 +70,18 @@ pub(super) fn words(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UnixSocket;
-
     use super::*;
 
+    #[cfg(unix)]
     #[tokio::test]
     async fn a_socket_whose_queue_is_full_is_waited_for() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("socket");
-        let socket = UnixSocket::new_stream().expect("a socket");
+        let socket = tokio::net::UnixSocket::new_stream().expect("a socket");
         socket.bind(&path).expect("it can be bound");
         let listener = socket.listen(1).expect("it can listen");
         let mut waiting = Vec::new();
-        while let Ok(stream) = UnixStream::connect(&path).await {
+        while let Ok(stream) = tokio::net::UnixStream::connect(&path).await {
             waiting.push(stream);
         }
         let accepting = async {

@@ -1,15 +1,15 @@
 //! Places where connections are waited for on a client's behalf: ports and Unix sockets.
 
-use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::Mode;
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::pump::Socket;
+use crate::platform::local_socket;
+use crate::platform::net::{is_without_family, may_be_bound_again};
 
 /// Connections that wait to be taken; what OpenSSH's server allows.
 const QUEUE: u32 = 128;
@@ -19,8 +19,7 @@ const PORT_ATTEMPTS: usize = 8;
 /// Waits for connections in one place.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    /// The file is removed before the socket is closed: until then no other file can have its identity.
-    Unix(#[expect(dead_code, reason = "it is there to be dropped")] SocketFile, UnixListener),
+    Unix(local_socket::Listener),
 }
 
 impl Listener {
@@ -28,7 +27,7 @@ impl Listener {
     pub(super) async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| (stream.into(), Some(peer))),
-            Self::Unix(_, listener) => listener.accept().await.map(|(stream, _)| (stream.into(), None)),
+            Self::Unix(listener) => listener.accept().await.map(|halves| (halves.into(), None)),
         }
     }
 }
@@ -68,7 +67,9 @@ fn bind_all(addresses: &[IpAddr], mut port: u16) -> io::Result<(Vec<Listener>, u
                 listeners.push(Listener::Tcp(listener));
             }
             // Many containers have no IPv6.
-            Err(error) if is_without_family(&error) => missing = Some(error),
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable || is_without_family(&error) => {
+                missing = Some(error);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -78,64 +79,24 @@ fn bind_all(addresses: &[IpAddr], mut port: u16) -> io::Result<(Vec<Listener>, u
     }
 }
 
-fn is_without_family(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
-}
-
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => {
             let socket = TcpSocket::new_v6()?;
             // IPv4 has a socket of its own.
-            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            SockRef::from(&socket).set_only_v6(true)?;
             socket
         }
     };
-    // Connections of an earlier listener that are still being closed do not matter.
-    socket.set_reuseaddr(true)?;
+    may_be_bound_again(&socket)?;
     socket.bind(address)?;
     socket.listen(QUEUE)
 }
 
-/// Listens on a Unix socket that only the agent's own user may connect to. Fails when there is a file already, even
-/// the socket of a program that is gone, as OpenSSH's server does by default.
+/// Listens on a Unix socket; see [`local_socket::Listener::bind`].
 pub(super) fn unix(path: &Path) -> io::Result<Listener> {
-    let socket = UnixSocket::new_stream()?;
-    // Before there is a file: its mode is taken from here, so that nobody gets in between.
-    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    socket.bind(path)?;
-    let file = SocketFile::new(path)?;
-    // For systems that do not take the mode from the socket.
-    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(Listener::Unix(file, socket.listen(QUEUE)?))
-}
-
-/// Removes the file of a socket when it is dropped, unless there is another one in its place by then.
-pub(super) struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), identity: identity(path)? })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // Who took the directory away meanwhile took the file, too.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+    local_socket::Listener::bind(path, QUEUE).map(Listener::Unix)
 }
 
 #[cfg(test)]
@@ -153,23 +114,5 @@ mod tests {
         drop(listeners);
         tcp("", port).expect("free again, and everywhere");
         assert_eq!(tcp("some.name", 0).err().expect("a name").kind(), ErrorKind::InvalidInput);
-    }
-
-    #[tokio::test]
-    async fn a_socket_is_private_and_goes_with_its_listener() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("socket");
-        let listener = unix(&path).expect("it can be made");
-        let mode = std::fs::symlink_metadata(&path).expect("it is there").permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
-        assert_eq!(unix(&path).err().expect("it exists").kind(), ErrorKind::AddrInUse);
-        drop(listener);
-        assert!(!path.exists());
-
-        let listener = unix(&path).expect("it can be made");
-        std::fs::remove_file(&path).expect("it can be removed");
-        std::fs::write(&path, "somebody else's").expect("it can be written");
-        drop(listener);
-        assert!(path.exists(), "not ours");
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::platform::local_socket::Halves;
 use crate::ssh::channels::ChannelTask;
 use crate::ssh::flow::InputReader;
 use crate::ssh::output::{ChannelOutput, ConnectionClosed, Stream, read_chunk};
@@ -30,10 +31,9 @@ impl From<TcpStream> for Socket {
     }
 }
 
-impl From<UnixStream> for Socket {
-    fn from(stream: UnixStream) -> Self {
-        let (reader, writer) = stream.into_split();
-        Self { reader: Box::new(reader), writer: Box::new(writer) }
+impl From<Halves> for Socket {
+    fn from((reader, writer): Halves) -> Self {
+        Self { reader, writer }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the server asks of a Unix system. Everything that differs between platforms is in this file.
+//! Unix systems: names are bytes, and the protocol's attributes are theirs.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -23,7 +23,8 @@ use rustix::{
     process::Resource,
 };
 
-use super::{
+use super::{FileStat, seconds};
+use crate::sftp::{
     attrs::{Attrs, Owner, Times},
     handles::Handle,
     wire::{OpenFlags, Status},
@@ -33,11 +34,11 @@ use super::{
 const PERMISSION_BITS: u32 = 0o7777;
 
 /// Where the system keeps the names of users and of groups.
-pub(super) const USERS_FILE: &str = "/etc/passwd";
-pub(super) const GROUPS_FILE: &str = "/etc/group";
+pub(in crate::sftp) const USERS_FILE: Option<&str> = Some("/etc/passwd");
+pub(in crate::sftp) const GROUPS_FILE: Option<&str> = Some("/etc/group");
 
 /// The status for a system error: OpenSSH's table, so that clients see what they know.
-pub(super) fn status(error: &io::Error) -> Status {
+pub(in crate::sftp) fn status(error: &io::Error) -> Status {
     match Errno::from_io_error(error) {
         Some(Errno::NOENT | Errno::NOTDIR | Errno::BADF | Errno::LOOP) => Status::NO_SUCH_FILE,
         Some(Errno::PERM | Errno::ACCESS | Errno::FAULT) => Status::PERMISSION_DENIED,
@@ -49,16 +50,22 @@ pub(super) fn status(error: &io::Error) -> Status {
 }
 
 /// Names are bytes here; no encoding is assumed.
-pub(super) fn path(bytes: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(bytes))
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere names have an encoding")]
+pub(in crate::sftp) fn path(bytes: &[u8]) -> io::Result<PathBuf> {
+    Ok(OsStr::from_bytes(bytes).into())
 }
 
-pub(super) fn into_bytes(path: impl Into<OsString>) -> Vec<u8> {
+/// What the system says after following too many links.
+pub(in crate::sftp) fn too_many_links() -> io::Error {
+    Errno::LOOP.into()
+}
+
+pub(in crate::sftp) fn into_bytes(path: impl Into<OsString>) -> Vec<u8> {
     path.into().into_vec()
 }
 
 /// How many files this process may have open.
-pub(super) fn open_file_limit() -> usize {
+pub(in crate::sftp) fn open_file_limit() -> usize {
     let limit = rustix::process::getrlimit(Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
@@ -66,7 +73,7 @@ pub(super) fn open_file_limit() -> usize {
 /// Opens a file; `mode` is what a new one gets, less the process's umask.
 ///
 /// `O_NONBLOCK` means nothing to a regular file, and keeps a FIFO without a peer from stopping the session.
-pub(super) fn open(path: &Path, flags: OpenFlags, mode: u32) -> io::Result<File> {
+pub(in crate::sftp) fn open(path: &Path, flags: OpenFlags, mode: u32) -> io::Result<File> {
     let writes = flags.contains(OpenFlags::WRITE);
     let mut system = match (flags.contains(OpenFlags::READ), writes) {
         (true, true) => OFlags::RDWR,
@@ -87,7 +94,7 @@ fn permissions(mode: u32) -> Mode {
 }
 
 /// Reads at an offset; short only at the end of a file.
-pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(in crate::sftp) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     loop {
         match file.read_at(buffer, offset) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -96,22 +103,13 @@ pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     }
 }
 
-pub(super) fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
+pub(in crate::sftp) fn write_at(file: &File, data: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(data, offset)
 }
 
 /// Writes to the end of a file opened for appending. (Only Linux lets a positioned write do that.)
-pub(super) fn append(mut file: &File, data: &[u8]) -> io::Result<()> {
+pub(in crate::sftp) fn append(mut file: &File, data: &[u8]) -> io::Result<()> {
     file.write_all(data)
-}
-
-/// What the system says about a file: what goes over the wire, and the number of links for the long name.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FileStat {
-    pub(super) attrs: Attrs,
-    pub(super) links: u64,
-    /// Device and file number: the same for two handles exactly if they are of the same file.
-    pub(super) identity: (u64, u64),
 }
 
 impl From<Stat> for FileStat {
@@ -126,35 +124,33 @@ impl From<Stat> for FileStat {
                 modified: seconds(stat.st_mtime.into()),
             }),
         };
-        let identity =
-            (u64::try_from(stat.st_dev).unwrap_or(u64::MAX), u64::try_from(stat.st_ino).unwrap_or(u64::MAX));
-        Self { attrs, links: u64::try_from(stat.st_nlink).unwrap_or(u64::MAX), identity }
+        Self { attrs, links: u64::try_from(stat.st_nlink).unwrap_or(u64::MAX) }
     }
 }
 
-/// The nearest time this protocol can name.
-fn seconds(time: i64) -> u32 {
-    u32::try_from(time.max(0)).unwrap_or(u32::MAX)
-}
-
-pub(super) fn stat(path: &Path) -> io::Result<FileStat> {
+pub(in crate::sftp) fn stat(path: &Path) -> io::Result<FileStat> {
     Ok(rustix::fs::stat(path)?.into())
 }
 
-pub(super) fn lstat(path: &Path) -> io::Result<FileStat> {
+pub(in crate::sftp) fn lstat(path: &Path) -> io::Result<FileStat> {
     Ok(rustix::fs::lstat(path)?.into())
 }
 
 impl Handle {
-    pub(super) fn stat(&self) -> io::Result<FileStat> {
+    pub(in crate::sftp) fn is_same_file(&self, other: &Self) -> io::Result<bool> {
+        let (this, other) = (rustix::fs::fstat(self.as_fd()?)?, rustix::fs::fstat(other.as_fd()?)?);
+        Ok((this.st_dev, this.st_ino) == (other.st_dev, other.st_ino))
+    }
+
+    pub(in crate::sftp) fn stat(&self) -> io::Result<FileStat> {
         Ok(rustix::fs::fstat(self.as_fd()?)?.into())
     }
 
-    pub(super) fn statvfs(&self) -> io::Result<[u64; 11]> {
+    pub(in crate::sftp) fn statvfs(&self) -> io::Result<[u64; 11]> {
         Ok(statvfs_fields(&rustix::fs::fstatvfs(self.as_fd()?)?))
     }
 
-    pub(super) fn set_attrs(&self, attrs: &Attrs) -> io::Result<()> {
+    pub(in crate::sftp) fn set_attrs(&self, attrs: &Attrs) -> io::Result<()> {
         let handle = self.as_fd()?;
         each_of([
             attrs.size.map(|size| rustix::fs::ftruncate(handle, size)),
@@ -176,7 +172,7 @@ impl Handle {
 ///
 /// The owner comes before the permissions, since changing it clears the set-user-ID bit. One attribute that cannot be
 /// set does not keep the others from being set; the first failure is reported.
-pub(super) fn set_attrs(path: &Path, attrs: &Attrs) -> io::Result<()> {
+pub(in crate::sftp) fn set_attrs(path: &Path, attrs: &Attrs) -> io::Result<()> {
     let size = attrs.size.map(|size| {
         let file =
             OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
@@ -190,7 +186,7 @@ pub(super) fn set_attrs(path: &Path, attrs: &Attrs) -> io::Result<()> {
 }
 
 /// Like [`set_attrs`], for a symbolic link itself; the size is not looked at.
-pub(super) fn set_link_attrs(path: &Path, attrs: &Attrs) -> io::Result<()> {
+pub(in crate::sftp) fn set_link_attrs(path: &Path, attrs: &Attrs) -> io::Result<()> {
     let link = AtFlags::SYMLINK_NOFOLLOW;
     each_of([
         attrs.owner.map(|owner| rustix::fs::chownat(CWD, path, uid(owner), gid(owner), link)),
@@ -231,16 +227,16 @@ fn timestamps(times: Times) -> Timestamps {
     Timestamps { last_access: timespec(times.accessed), last_modification: timespec(times.modified) }
 }
 
-pub(super) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+pub(in crate::sftp) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::mkdir(path, permissions(mode))?)
 }
 
-pub(super) fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+pub(in crate::sftp) fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
 /// Renames, but fails if there is something at `to`.
-pub(super) fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(in crate::sftp) fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
         use rustix::fs::{RenameFlags, renameat_with};
@@ -258,7 +254,7 @@ pub(super) fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The eleven numbers of a `statvfs@openssh.com` reply, in their order.
-pub(super) fn statvfs(path: &Path) -> io::Result<[u64; 11]> {
+pub(in crate::sftp) fn statvfs(path: &Path) -> io::Result<[u64; 11]> {
     Ok(statvfs_fields(&rustix::fs::statvfs(path)?))
 }
 
@@ -284,16 +280,16 @@ fn statvfs_fields(stat: &StatVfs) -> [u64; 11] {
 
 /// A directory being read. It stays the same one when something else takes its path.
 #[derive(Debug)]
-pub(super) struct Directory(Dir);
+pub(in crate::sftp) struct Directory(Dir);
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::sftp) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         Ok(Self(Dir::new(rustix::fs::open(path, flags, Mode::empty())?)?))
     }
 
     /// The next entry, `.` and `..` included; what vanishes while it is looked at is left out.
-    pub(super) fn next_entry(&mut self) -> Option<io::Result<(Vec<u8>, FileStat)>> {
+    pub(in crate::sftp) fn next_entry(&mut self) -> Option<io::Result<(Vec<u8>, FileStat)>> {
         loop {
             let entry = match self.0.read()? {
                 Ok(entry) => entry,
@@ -310,6 +306,6 @@ impl Directory {
 }
 
 /// Where the user of this process is at home.
-pub(super) fn home_directory() -> Option<PathBuf> {
+pub(in crate::sftp) fn home_directory() -> Option<PathBuf> {
     std::env::home_dir()
 }
