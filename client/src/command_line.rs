@@ -10,7 +10,7 @@ use crate::{
     handoff::Handoff,
     host_key, listen,
     openssh::{self, Program},
-    proxy, ssh_config,
+    platform, proxy, ssh_config,
     target::{Target, TargetOptions, say},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -278,13 +278,9 @@ async fn listen_until_signal(
 ) -> Result<(), ClientError> {
     let stop = CancellationToken::new();
     let on_signal = stop.clone();
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(ClientError::local("cannot listen for signals"))?;
+    let signal = platform::quit_signal().map_err(ClientError::local("cannot listen for signals"))?;
     let signals = tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
+        signal.await;
         on_signal.cancel();
     });
     let result = listen::run(target, address, framing, stop).await;

@@ -1,6 +1,7 @@
-//! The user's configuration file: `converge/config.toml` in `$XDG_CONFIG_HOME`, else in `~/.config`.
+//! The user's configuration file: `converge/config.toml` in `$XDG_CONFIG_HOME`, else in `~/.config`; on Windows in
+//! `%APPDATA%`.
 
-use crate::{error::ClientError, xdg};
+use crate::{error::ClientError, platform};
 use converge_proto::RelayUrl;
 use serde::Deserialize;
 use std::{
@@ -55,7 +56,7 @@ impl ConfigFile {
 }
 
 fn path() -> Option<PathBuf> {
-    let base = xdg::base_directory("XDG_CONFIG_HOME", ".config")?;
+    let base = platform::CONFIGURATION.directory()?;
     Some(base.join("converge").join("config.toml"))
 }
 

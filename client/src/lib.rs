@@ -20,9 +20,9 @@ pub mod openssh;
 pub mod proxy;
 pub mod session;
 pub mod ssh_config;
-pub mod standard_io;
 pub mod target;
-mod xdg;
+
+mod platform;
 
 pub use error::{ClientError, ExitStatus};
 pub use target::Target;

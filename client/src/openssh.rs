@@ -1,7 +1,7 @@
 //! `converge ssh`, `converge sftp` and `converge scp`: the system's own programs, told how to reach the agent.
 
-use crate::{error::ClientError, handoff::Handoff, target::Target};
-use std::{ffi::OsString, path::Path, process::ExitStatus};
+use crate::{error::ClientError, handoff::Handoff, platform, target::Target};
+use std::{ffi::OsString, path::Path};
 
 /// AES-GCM first: with the instructions that nearly all processors have it is twice as fast as OpenSSH's first choice.
 pub const CIPHERS: &str = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com";
@@ -59,8 +59,7 @@ impl Program {
 /// # Errors
 /// [`ClientError`] when the program cannot be run.
 pub fn run(program: Program, target: &Target, arguments: &[OsString]) -> Result<u8, ClientError> {
-    let owner_only: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    let directory = tempfile::Builder::new().prefix("converge-").permissions(owner_only).tempdir();
+    let directory = platform::private_directory();
     let directory = directory.map_err(ClientError::local("cannot make a temporary directory"))?;
     let handoff = Handoff::new(directory.path());
     let own = std::env::current_exe().map_err(ClientError::local("cannot find this program's own path"))?;
@@ -74,20 +73,18 @@ pub fn run(program: Program, target: &Target, arguments: &[OsString]) -> Result<
         command.env("CONVERGE_PROXY", proxy);
     }
     command.args(program.arguments(&target.host_name(), arguments));
-    let status = job::run(&mut command).map_err(|source| ClientError::Local {
+    let status = platform::run_in_foreground(&mut command).map_err(|source| ClientError::Local {
         what: format!("cannot run {}; is OpenSSH installed?", program.name()),
         source,
     })?;
-    Ok(exit_code(status, handoff.status()))
+    Ok(exit_code(platform::code_of(status), handoff.status()))
 }
 
-fn exit_code(status: ExitStatus, proxy: Option<u8>) -> u8 {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), proxy) {
+fn exit_code(code: i32, proxy: Option<u8>) -> u8 {
+    match proxy {
         // ssh says 255 whatever went wrong, sftp and scp 1 or 255.
-        (Some(code), Some(proxy)) if code != 0 => proxy,
-        (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
-        (None, _) => u8::try_from(128 + status.signal().unwrap_or_default()).unwrap_or(u8::MAX),
+        Some(proxy) if code != 0 => proxy,
+        _ => u8::try_from(code).unwrap_or(u8::MAX),
     }
 }
 
@@ -119,35 +116,7 @@ fn options(own: &Path, target: &Target, handoff: &Handoff) -> Vec<String> {
 
 /// `text` as one word, for a shell and for ssh's own splitting alike, with ssh's `%` tokens switched off.
 pub fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('%', "%%").replace('\'', r"'\''"))
-}
-
-/// Running a program as if it were this one: terminal signals reach it directly, and stopping it stops us.
-mod job {
-    use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
-    use std::{
-        io,
-        os::unix::process::ExitStatusExt,
-        process::{Command, ExitStatus},
-    };
-
-    pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
-        let child = command.spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("the system gave an impossible process ID"))?;
-        loop {
-            match waitpid(Some(pid), WaitOptions::UNTRACED) {
-                Ok(Some((_, status))) if status.stopped() => {
-                    // The person typed `~^Z`: stop as well, so that their shell gets the terminal back.
-                    let _ = kill_process(getpid(), Signal::STOP);
-                    let _ = kill_process(pid, Signal::CONT);
-                }
-                Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
-                Ok(None) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
+    platform::quoted(&text.replace('%', "%%"))
 }
 
 #[cfg(test)]
@@ -169,17 +138,16 @@ mod tests {
 
     #[test]
     fn status_of_our_proxy_shows_through_only_when_ssh_failed() {
-        use std::os::unix::process::ExitStatusExt;
-        let exited = |code: i32| ExitStatus::from_raw(code << 8);
-        assert_eq!(exit_code(exited(0), None), 0);
-        assert_eq!(exit_code(exited(7), None), 7);
-        assert_eq!(exit_code(exited(255), None), 255);
-        assert_eq!(exit_code(exited(255), Some(6)), 6);
-        assert_eq!(exit_code(exited(1), Some(6)), 6);
-        assert_eq!(exit_code(exited(0), Some(7)), 0);
-        assert_eq!(exit_code(ExitStatus::from_raw(15), None), 143);
+        assert_eq!(exit_code(0, None), 0);
+        assert_eq!(exit_code(7, None), 7);
+        assert_eq!(exit_code(255, None), 255);
+        assert_eq!(exit_code(255, Some(6)), 6);
+        assert_eq!(exit_code(1, Some(6)), 6);
+        assert_eq!(exit_code(0, Some(7)), 0);
+        assert_eq!(exit_code(143, None), 143);
     }
 
+    #[cfg(unix)]
     #[test]
     fn quoting_survives_shells_and_ssh() {
         assert_eq!(quoted("a b"), "'a b'");

@@ -1,9 +1,8 @@
 //! `converge proxy`: a session on standard input and output, for ssh's `ProxyCommand`.
 
-use crate::{error::ClientError, handoff::Handoff, session, standard_io, target::Target};
+use crate::{error::ClientError, handoff::Handoff, platform, session, target::Target};
 use converge_transport::{CloseCode, LocalCopyError, copy_local};
 use std::{io, time::Duration};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// How long the bytes in flight have after a signal to stop. ssh sends one as soon as it has written its last words.
 const STOP_GRACE: Duration = Duration::from_secs(1);
@@ -26,7 +25,7 @@ async fn connect_and_copy(target: &Target, handoff: Option<&Handoff>) -> Result<
     if let Some(handoff) = handoff {
         handoff.put_host_key(&session.host_key).map_err(ClientError::local("cannot pass on the host key"))?;
     }
-    let (mut input, mut output) = (standard_io::input(), standard_io::output());
+    let (mut input, mut output) = (platform::input(), platform::output());
     let copied = session.copy(&mut input, &mut output, stop_in_a_moment()?, None).await;
     copied.map(drop).or_else(ignore_closed_output)
 }
@@ -37,7 +36,7 @@ async fn connect_and_copy(target: &Target, handoff: Option<&Handoff>) -> Result<
 /// [`ClientError`].
 pub async fn run_raw(target: &Target) -> Result<(), ClientError> {
     let (mut stream, link) = session::connect_raw(target).await?;
-    let (mut input, mut output) = (standard_io::input(), standard_io::output());
+    let (mut input, mut output) = (platform::input(), platform::output());
     let stop = stop_in_a_moment()?;
     let copied = tokio::select! {
         biased; // An end in order counts more than one by signal.
@@ -58,27 +57,13 @@ fn ignore_closed_output(error: ClientError) -> Result<(), ClientError> {
     }
 }
 
-/// A moment after a signal: the bytes in flight may still arrive.
+/// A moment after a signal: the bytes in flight may still arrive. The session is then closed rather than dropped, since
+/// without a word the other end would wait for us.
 fn stop_in_a_moment() -> Result<impl Future<Output = ()>, ClientError> {
-    let stop = stop_signal().map_err(ClientError::local("cannot listen for signals"))?;
+    let stop = platform::stop_signal().map_err(ClientError::local("cannot listen for signals"))?;
     Ok(async {
         stop.await;
         tokio::time::sleep(STOP_GRACE).await;
-    })
-}
-
-/// Waits for a signal that ends programs: from ssh when it ends, from a terminal that is closed, from a person. The
-/// session is then closed rather than dropped, since without a word the other end would wait for us.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = hangup.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
     })
 }
 

@@ -1,6 +1,6 @@
 //! Which agent, on which relay, dialed how.
 
-use crate::{config_file::ConfigFile, error::ClientError, xdg};
+use crate::{config_file::ConfigFile, error::ClientError, platform};
 use converge_proto::{Address, CarrierChoice, HostKey, RelayUrl};
 use converge_transport::{CarrierMemory, DialOptions, ProxyChoice};
 use std::{sync::Arc, time::Duration};
@@ -113,7 +113,7 @@ impl Target {
 
 /// `converge/carriers` in `$XDG_CACHE_HOME`, else in `~/.cache`; in a home without either for this process only.
 fn carrier_memory() -> CarrierMemory {
-    match xdg::base_directory("XDG_CACHE_HOME", ".cache") {
+    match platform::CACHE.directory() {
         Some(cache) => CarrierMemory::kept_in(cache.join("converge").join("carriers")),
         None => CarrierMemory::in_process(),
     }

@@ -11,5 +11,6 @@ pub(crate) use unix::{
 };
 #[cfg(windows)]
 pub(crate) use windows::{
-    DEFAULT_PATH, FOR_COMMANDS, FOR_PEOPLE, executable, hook, is_variable, on_pipes, on_terminal, own,
+    DEFAULT_PATH, FOR_COMMANDS, FOR_PEOPLE, PROGRAM_EXTENSIONS, executable, hook, is_variable, on_pipes,
+    on_terminal, own,
 };

@@ -22,9 +22,8 @@ const PROBES: u32 = 5;
 /// When the system refuses one; the connection works without.
 pub fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
-    #[cfg(unix)]
-    let keepalive = keepalive.with_retries(PROBES);
+    let keepalive =
+        TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 

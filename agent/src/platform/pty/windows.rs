@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use portable_pty::{CommandBuilder, MasterPty, PtySystem, SlavePty, native_pty_system};
+use portable_pty::{CommandBuilder, MasterPty, SlavePty, native_pty_system};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::Command;
 use tokio::sync::mpsc;
