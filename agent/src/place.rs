@@ -14,7 +14,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ impl Place {
         if config.tools.is_empty() {
             return Err(PlaceError::NoTool(config.target));
         }
-        if let Some(dir) = config.dir.as_ref().filter(|dir| !dir.is_absolute()) {
+        if let Some(dir) = config.dir.as_ref().filter(|dir| !is_absolute(dir)) {
             return Err(PlaceError::Dir(dir.clone()));
         }
         Ok(Self(Arc::new(Inner { config, found: Mutex::default() })))
@@ -133,6 +133,11 @@ impl Place {
         command.args(["sh", "-c", script, "sh"]).args(words);
         command
     }
+}
+
+/// Inside, paths are those of Unix systems, whatever this one has.
+fn is_absolute(dir: &Path) -> bool {
+    dir.as_os_str().as_encoded_bytes().starts_with(b"/")
 }
 
 impl fmt::Display for Place {

@@ -9,7 +9,7 @@ use std::{path::PathBuf, str::FromStr};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "What they may do")]
 pub struct AccessArguments {
-    /// Shells to try before $SHELL, bash and sh
+    /// Shells to try before $SHELL, bash and sh; on Windows before pwsh, powershell and cmd
     #[arg(long, env = "CONVERGE_SHELLS", value_name = "LIST", value_delimiter = ',')]
     pub shells: Vec<PathBuf>,
     /// What may be forwarded: all, none, or a list

@@ -1,5 +1,6 @@
 //! The tools that own containers, and their command lines.
 
+use std::env::consts::EXE_SUFFIX;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,10 @@ impl Tool {
     /// # Errors
     /// When the name is none of theirs.
     pub fn for_containers(program: &Path) -> Result<Self, NotATool> {
-        let named = |kind: &ToolKind| program.file_name() == Some(OsStr::new(kind.name()));
+        // On Windows it ends in `.exe`.
+        let name = program.file_name().and_then(OsStr::to_str);
+        let name = name.map(|name| name.strip_suffix(EXE_SUFFIX).unwrap_or(name));
+        let named = |kind: &ToolKind| name == Some(kind.name());
         let kind = ToolKind::FOR_CONTAINERS.into_iter().find(named);
         kind.map(|kind| Self::new(kind, program)).ok_or_else(|| NotATool(program.to_owned()))
     }
