@@ -1,5 +1,7 @@
 //! What the server asks of the system. Everything that differs between platforms is below.
 
+#[cfg(any(test, windows))]
+mod drives;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]

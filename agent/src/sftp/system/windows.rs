@@ -10,7 +10,7 @@ use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{FileStat, seconds};
+use super::{FileStat, drives, seconds};
 use crate::sftp::{
     attrs::{Attrs, Times},
     handles::Handle,
@@ -52,30 +52,19 @@ pub(in crate::sftp) fn status(error: &io::Error) -> Status {
     }
 }
 
-/// `/C:/dir` is `C:\dir`, `/` the root of the drive on which relative paths start, `//server/share` another machine's.
+/// Names are Unicode here; see [`drives`].
 pub(in crate::sftp) fn path(bytes: &[u8]) -> io::Result<PathBuf> {
     let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
     let text = std::str::from_utf8(bytes).map_err(|_| invalid("names are UTF-8 here"))?;
     if text.contains('\0') {
         return Err(invalid("there is a NUL in the path"));
     }
-    let has_drive =
-        |rest: &str| matches!(rest.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
-    let mut windows =
-        text.strip_prefix('/').filter(|rest| has_drive(rest)).unwrap_or(text).replace('/', "\\");
-    if has_drive(&windows) && windows.len() == 2 {
-        // Without the end it is the working directory of that drive.
-        windows.push('\\');
-    }
-    Ok(windows.into())
+    Ok(drives::to_windows(text).into())
 }
 
 /// The other way round. What is not Unicode is replaced, and cannot be opened under that name.
 pub(in crate::sftp) fn into_bytes(path: impl AsRef<Path>) -> Vec<u8> {
-    let text = path.as_ref().to_string_lossy();
-    let text = text.strip_prefix(r"\\?\").unwrap_or(&text).replace('\\', "/");
-    let has_drive = text.as_bytes().get(1) == Some(&b':');
-    if has_drive { format!("/{text}").into_bytes() } else { text.into_bytes() }
+    drives::from_windows(&path.as_ref().to_string_lossy()).into_bytes()
 }
 
 /// What the system would say after following too many links.
