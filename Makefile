@@ -1,12 +1,14 @@
 # Every target installs what it is missing, or says how. ARGS are handed on: make demo ARGS=--stay
 
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench platforms
 
 help:
 	@echo 'make demo    build, start a relay and an agent, use them with your ssh and sftp, stop'
 	@echo '             (ARGS=--stay keeps them open for trying by hand)'
 	@echo 'make test    all tests, with real programs'
 	@echo 'make lint    format, clippy and documentation, warnings are errors'
+	@echo 'make platforms  compile for Windows and macOS (ARGS=build makes the .exe files);'
+	@echo '             with a compiler of its own, and no part of the others'
 	@echo 'make bench   speed and memory beside direct OpenSSH, as a table (ARGS="--help" for sizes)'
 
 demo:
@@ -29,3 +31,6 @@ bench:
 	@scripts/install-tools bench
 	cargo build --release --locked --bins
 	@cargo run --release --locked --quiet --bin bench -- $(ARGS)
+
+platforms:
+	@scripts/check-platforms $(ARGS)
