@@ -107,7 +107,7 @@ impl Settings {
 }
 
 /// A command line that was parsed, with the environment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CommandLine {
     matches: clap::ArgMatches,
 }

@@ -24,6 +24,8 @@ mod http;
 mod link;
 mod pairing;
 mod shared;
+mod sockets;
 
 pub use config::Config;
-pub use server::{Addresses, BindError, Relay, Stopped};
+pub use server::{Addresses, BindError, Counts, Relay, Stopped};
+pub use sockets::Sockets;

@@ -1,16 +1,24 @@
 //! The relay as a program: read the configuration, bind, say where, run until told to stop.
 
+mod activation;
+mod log;
+mod reload;
+mod service_manager;
+mod signals;
+
+use self::{log::Log, reload::Reloading, signals::Signals};
 use crate::{
     command_line::{Action, CommandLine},
-    config::{self, Config, Loaded, Problems, resolve},
+    config::{self, Config, Loaded, Problems, Reload, resolve},
     server::{Relay, Stopped},
+    sockets::Sockets,
 };
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The exit status when the configuration is wrong, as of a wrong command line: starting again does not help.
@@ -20,7 +28,7 @@ const BAD_CONFIGURATION: u8 = 2;
 pub fn run(command_line: &CommandLine) -> ExitCode {
     converge_certs::install_provider();
     let done = match command_line.action() {
-        Action::Run => configure(command_line).map(start),
+        Action::Run => configure(command_line).map(|(loaded, config)| start(command_line, loaded, config)),
         Action::CheckConfig => check(command_line).map(|report| print(&report)),
         Action::ExampleConfig => Ok(print(&config::example::file())),
     };
@@ -32,8 +40,10 @@ pub fn run(command_line: &CommandLine) -> ExitCode {
     })
 }
 
-fn configure(command_line: &CommandLine) -> Result<Config, Problems> {
-    resolve::resolve(&Loaded::new(command_line)?)
+fn configure(command_line: &CommandLine) -> Result<(Loaded, Config), Problems> {
+    let loaded = Loaded::new(command_line)?;
+    let config = resolve::resolve(&loaded)?;
+    Ok((loaded, config))
 }
 
 fn check(command_line: &CommandLine) -> Result<String, Problems> {
@@ -53,11 +63,11 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn start(config: Config) -> ExitCode {
-    let ansi = io::stderr().is_terminal();
-    let filter = config.live.log.filter();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).init();
-    match serve(config) {
+fn start(command_line: &CommandLine, loaded: Loaded, config: Config) -> ExitCode {
+    let log = Log::install(&config.live.log);
+    // Before there is any other thread.
+    let served = activation::sockets().and_then(|sockets| serve(command_line, loaded, config, sockets, log));
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("converge-relay: {error:#}");
@@ -67,21 +77,39 @@ fn start(config: Config) -> ExitCode {
 }
 
 #[tokio::main]
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(
+    command_line: &CommandLine,
+    loaded: Loaded,
+    config: Config,
+    sockets: Sockets,
+    log: Log,
+) -> anyhow::Result<()> {
     let has_public_url = config.public_url.is_some();
-    let relay =
-        Relay::bind(config).map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
+    let relay = Relay::bind_with(config, sockets)
+        .map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
+    let signals = Signals::new()?;
     announce(&relay, has_public_url);
 
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
-    let signals = wait_for_signals(stop.clone(), stop_now.clone())?;
+    let reload = relay.reload();
+    let live = reload.clone();
+    let mut tasks = JoinSet::new();
+    let reloading = Reloading { command_line: command_line.clone(), running: loaded.given, reload, log };
+    signals.serve(&mut tasks, stop.clone(), stop_now.clone(), reloading);
+    service_manager::ready("no agents yet");
+    tasks.spawn(service_manager::keep_told(relay.counts()));
+    tasks.spawn(tell_of_the_end(stop.clone(), live));
     let stopped = relay.run(stop, stop_now).await;
-    signals.abort();
     match stopped {
         Stopped::Clean => tracing::info!("stopped; every session had ended"),
         Stopped::SessionsCut => tracing::info!("stopped; sessions were cut"),
     }
     Ok(())
+}
+
+async fn tell_of_the_end(stop: CancellationToken, reload: Reload) {
+    stop.cancelled().await;
+    service_manager::stopping(reload.live().drain_timeout);
 }
 
 /// What is copied goes to standard output; the rest is log.
@@ -97,22 +125,4 @@ fn announce(relay: &Relay, has_public_url: bool) {
             "the URL above is for this machine; --public-url says under which name others reach it"
         );
     }
-}
-
-/// The first signal drains, the second ends.
-fn wait_for_signals(
-    stop: CancellationToken,
-    stop_now: CancellationToken,
-) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    Ok(tokio::spawn(async move {
-        for token in [stop, stop_now] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            token.cancel();
-        }
-    }))
 }

@@ -6,34 +6,27 @@ use crate::{
     limits,
     registry::MemoryRegistry,
     shared::Shared,
+    sockets::{OpenSockets, Sockets},
 };
 use converge_proto::{CertificatePin, RelayUrl};
 use converge_transport::CloseCode;
-use quinn::Endpoint;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How many ports are tried when any will do, until one is free on UDP and TCP.
-const PORT_TRIES: usize = 16;
-/// Connections that may wait in the kernel to be accepted.
-const BACKLOG: u32 = 1024;
 /// How long tasks may take to end after everything was cancelled: what they may take for their goodbyes, and a bit.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A relay whose sockets are bound.
 pub struct Relay {
     shared: Arc<Shared>,
-    endpoint: Endpoint,
-    https: TcpListener,
-    http: Option<TcpListener>,
+    sockets: OpenSockets,
     tls: TlsAcceptor,
     reload: Reload,
     addresses: Addresses,
@@ -72,6 +65,16 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
+    /// The sockets of a service manager do not fit together.
+    #[error(
+        "the sockets that were passed have different ports for TCP ({tcp}) and UDP ({udp}); one URL needs one port"
+    )]
+    Ports {
+        /// Of TCP.
+        tcp: u16,
+        /// Of UDP.
+        udp: u16,
+    },
     /// The certificate does not serve.
     #[error("cannot use the certificate: {0}")]
     Tls(#[from] rustls::Error),
@@ -80,16 +83,33 @@ pub enum BindError {
     Url(SocketAddr),
 }
 
+/// Counts what is here now.
+#[derive(Clone)]
+pub struct Counts(Arc<Shared>);
+
+impl Counts {
+    /// Agents and sessions.
+    pub fn now(&self) -> (usize, usize) {
+        self.0.directory.counts()
+    }
+}
+
 impl Relay {
     /// Opens every socket. Nothing is accepted before [`run`](Self::run).
     ///
     /// # Errors
     /// [`BindError`].
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let (https, endpoint) = bind_both(&config)?;
-        let listen = https.local_addr().map_err(|source| bind_error(config.listen, "tcp", source))?;
-        let http = config.http.map(bind_tcp).transpose()?;
-        let http_address = http.as_ref().and_then(|listener| listener.local_addr().ok());
+        Self::bind_with(config, Sockets::default())
+    }
+
+    /// The same with sockets that are there already; the others are opened.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind_with(config: Config, sockets: Sockets) -> Result<Self, BindError> {
+        let sockets = sockets.open(&config)?;
+        let (listen, http) = (sockets.listen, sockets.http_address());
         let tls = TlsAcceptor::from(Arc::new(config.identity.server_config(tcp::HTTPS_ALPN)?));
         let pin = config.self_signed.then(|| CertificatePin(config.identity.spki_sha256()));
         let own_url = own_url(listen, pin)?;
@@ -101,18 +121,21 @@ impl Relay {
         let shared = Shared::new(registry, public_url, own_url, config.first_word_timeout, live);
         Ok(Self {
             shared: Arc::new(shared),
-            endpoint,
-            https,
-            http,
+            sockets,
             tls,
             reload,
-            addresses: Addresses { listen, http: http_address, url },
+            addresses: Addresses { listen, http, url },
         })
     }
 
     /// Where it listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// How many are here, also while it runs.
+    pub fn counts(&self) -> Counts {
+        Counts(self.shared.clone())
     }
 
     /// Changes what can change while it runs.
@@ -122,7 +145,7 @@ impl Relay {
 
     /// Serves until `stop`, then lets sessions end for the drain time, or until `stop_now`.
     pub async fn run(self, stop: CancellationToken, stop_now: CancellationToken) -> Stopped {
-        let Self { shared, endpoint, https, http, tls, .. } = self;
+        let Self { shared, sockets: OpenSockets { endpoint, https, http, newcomers, .. }, tls, .. } = self;
         let mut accepting = tokio::task::JoinSet::new();
         accepting.spawn(quic::accept(shared.clone(), endpoint.clone()));
         accepting.spawn(tcp::accept(shared.clone(), https, Some(tls)));
@@ -134,7 +157,7 @@ impl Relay {
         info!(sessions = shared.sessions.len(), "stopping");
         shared.draining.cancel();
         accepting.join_all().await;
-        shared.spawn(quic::refuse(shared.clone(), endpoint.clone()));
+        shared.spawn(quic::turn_away(shared.clone(), endpoint.clone(), newcomers));
         shared.sessions.close();
         let drain_timeout = shared.live.borrow().drain_timeout;
         let stopped = tokio::select! {
@@ -152,41 +175,6 @@ impl Relay {
         let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
         stopped
     }
-}
-
-/// TCP and UDP on one port number.
-fn bind_both(config: &Config) -> Result<(TcpListener, Endpoint), BindError> {
-    let mut tries = 0;
-    loop {
-        let tcp = bind_tcp(config.listen)?;
-        let address = tcp.local_addr().map_err(|source| bind_error(config.listen, "tcp", source))?;
-        match converge_transport::quic::listen(address, &config.identity) {
-            Ok(endpoint) => return Ok((tcp, endpoint)),
-            Err(source)
-                if config.listen.port() == 0
-                    && tries < PORT_TRIES
-                    && source.kind() == io::ErrorKind::AddrInUse =>
-            {
-                tries += 1;
-            }
-            Err(source) => return Err(bind_error(address, "udp", source)),
-        }
-    }
-}
-
-fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let bind = || {
-        let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
-        // So that a relay can be started again while connections of the last one are still closing.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    bind().map_err(|source| bind_error(address, "tcp", source))
-}
-
-fn bind_error(address: SocketAddr, transport: &'static str, source: io::Error) -> BindError {
-    BindError::Bind { address, transport, source }
 }
 
 /// The URL of an address as far as this machine can know: loopback when it listens everywhere.

@@ -21,6 +21,7 @@ on_each_carrier! {
     draining_relay_lets_go_of_sessions_that_can_go_on_elsewhere_and_of_no_others,
     relay_with_sessions_that_can_go_on_elsewhere_stops_at_once,
     draining_relay_refuses_what_is_new,
+    newcomers_wait_for_the_next_relay_where_the_sockets_stay,
     waiting_client_hears_that_the_relay_is_stopping,
     sessions_are_cut_when_the_time_is_over_and_told_why,
     second_order_to_stop_does_not_wait,
@@ -150,6 +151,28 @@ async fn draining_relay_refuses_what_is_new(by: By) {
     drop((late, late_link));
     drop(session);
     relay.stop().await;
+}
+
+async fn newcomers_wait_for_the_next_relay_where_the_sockets_stay(by: By) {
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind(tcp.local_addr().unwrap()).unwrap();
+    let relay = a_relay().on(&tcp, &udp).with_drain_timeout_of(Duration::from_mins(10)).start();
+    let mut agent = relay.an_agent(by).register().await;
+    let _client = relay.connect("build", by).await.unwrap();
+    let _session = agent.next_session().await;
+    relay.drain();
+    agent.goaway().await;
+
+    // The relay is still there, with a session, and takes nobody. One that refused would do so at once.
+    let next = a_relay().on(&tcp, &udp);
+    let url = relay.url_by(by).with_pin(Some(next.pin()));
+    let mut newcomer = tokio::spawn(async move { dial(&url, &DialOptions::default(), Role::Agent).await });
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut newcomer).await;
+    assert!(early.is_err(), "{early:?}");
+    relay.stop().await;
+    let next = next.start();
+    soon("the next relay", newcomer).await.unwrap().unwrap();
+    next.stop().await;
 }
 
 async fn waiting_client_hears_that_the_relay_is_stopping(by: By) {

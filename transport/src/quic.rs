@@ -80,6 +80,14 @@ fn alpn() -> Vec<&'static [u8]> {
 /// # Errors
 /// When the address cannot be bound, or the identity cannot serve QUIC.
 pub fn listen(address: SocketAddr, identity: &Identity) -> io::Result<Endpoint> {
+    listen_on(socket(address)?, identity)
+}
+
+/// The same on a socket that is there already.
+///
+/// # Errors
+/// When it cannot be used, or the identity cannot serve QUIC.
+pub fn listen_on(socket: UdpSocket, identity: &Identity) -> io::Result<Endpoint> {
     let tls = identity.server_config(&alpn()).map_err(io::Error::other)?;
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -87,12 +95,12 @@ pub fn listen(address: SocketAddr, identity: &Identity) -> io::Result<Endpoint> 
         .transport_config(transport_config(MAX_STREAMS_TO_RELAY, MTU_UPPER_BOUND))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
-    endpoint(address, endpoint_config(identity), Some(config))
+    Endpoint::new(endpoint_config(identity), Some(config), socket, Arc::new(TokioRuntime))
 }
 
 /// An endpoint that only dials, of the family of `remote`.
 pub(crate) fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
-    endpoint(any_address(remote), EndpointConfig::default(), None)
+    Endpoint::new(EndpointConfig::default(), None, socket(any_address(remote))?, Arc::new(TokioRuntime))
 }
 
 /// The configuration of the dialing end.
@@ -129,14 +137,6 @@ fn endpoint_config(identity: &Identity) -> EndpointConfig {
         .min_reset_interval(MIN_RESET_INTERVAL)
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id_key)));
     config
-}
-
-fn endpoint(
-    address: SocketAddr,
-    config: EndpointConfig,
-    server: Option<quinn::ServerConfig>,
-) -> io::Result<Endpoint> {
-    Endpoint::new(config, server, socket(address)?, Arc::new(TokioRuntime))
 }
 
 /// A new socket for an endpoint that has dialed.

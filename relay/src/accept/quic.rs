@@ -24,14 +24,26 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
     }
 }
 
-/// Refuses newcomers until the relay ends, so that they look elsewhere at once.
-pub(crate) async fn refuse(shared: Arc<Shared>, endpoint: Endpoint) {
-    let refusing = async {
+/// What becomes of newcomers while the relay stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Newcomers {
+    /// They hear so at once, and look elsewhere.
+    Refuse,
+    /// They hear nothing, and knock again: the socket stays, and the next relay answers.
+    LeaveForTheNext,
+}
+
+/// Takes no newcomer any more until the relay ends.
+pub(crate) async fn turn_away(shared: Arc<Shared>, endpoint: Endpoint, newcomers: Newcomers) {
+    let turning_away = async {
         while let Some(incoming) = endpoint.accept().await {
-            incoming.refuse();
+            match newcomers {
+                Newcomers::Refuse => incoming.refuse(),
+                Newcomers::LeaveForTheNext => incoming.ignore(),
+            }
         }
     };
-    shared.ending.run_until_cancelled(refusing).await;
+    shared.ending.run_until_cancelled(turning_away).await;
 }
 
 async fn serve(shared: &Arc<Shared>, incoming: Incoming) {

@@ -40,6 +40,11 @@ impl Reload {
         (Self(Arc::new(sender)), receiver)
     }
 
+    /// What the relay runs with now.
+    pub fn live(&self) -> Live {
+        self.0.borrow().clone()
+    }
+
     /// Every task sees it from now on.
     pub fn apply(&self, live: Live) {
         self.0.send_replace(live);

@@ -6,8 +6,8 @@ pub mod agent;
 pub mod client;
 
 use converge_certs::Identity;
-use converge_proto::{RelayUrl, rendezvous::messages::Name};
-use converge_relay::{Config, Relay, Stopped};
+use converge_proto::{CertificatePin, RelayUrl, rendezvous::messages::Name};
+use converge_relay::{Config, Relay, Sockets, Stopped};
 use converge_transport::{CloseCode, DialOptions, Link, LinkError, Role, StreamError, dial};
 use std::{
     fmt::Debug,
@@ -58,6 +58,7 @@ macro_rules! on_each_carrier {
 /// A relay that has not started yet.
 pub struct RelayBuilder {
     config: Config,
+    sockets: Sockets,
     directory: TempDir,
 }
 
@@ -67,7 +68,7 @@ pub fn a_relay() -> RelayBuilder {
     let identity = Identity::self_signed(directory.path(), &["localhost".to_owned()]).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let config = Config { http: Some(any), self_signed: true, ..Config::new(any, identity) };
-    RelayBuilder { config, directory }
+    RelayBuilder { config, sockets: Sockets::default(), directory }
 }
 
 impl RelayBuilder {
@@ -86,9 +87,21 @@ impl RelayBuilder {
         self
     }
 
+    /// On sockets that stay when the relay goes.
+    pub fn on(mut self, tcp: &std::net::TcpListener, udp: &std::net::UdpSocket) -> Self {
+        self.sockets.tcp = Some(tcp.try_clone().unwrap());
+        self.sockets.udp = Some(udp.try_clone().unwrap());
+        self
+    }
+
+    /// What its certificate is pinned by.
+    pub fn pin(&self) -> CertificatePin {
+        CertificatePin(self.config.identity.spki_sha256())
+    }
+
     pub fn start(self) -> TestRelay {
         count_complaints();
-        let relay = Relay::bind(self.config).unwrap();
+        let relay = Relay::bind_with(self.config, self.sockets).unwrap();
         let addresses = relay.addresses().clone();
         let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
         let running = tokio::spawn(relay.run(stop.clone(), stop_now.clone()));

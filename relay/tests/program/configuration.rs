@@ -1,39 +1,10 @@
 //! The configuration: flags over environment over file, and what is said of one that is wrong.
 
-#![allow(clippy::unwrap_used, reason = "a step that cannot be taken fails the test")]
-
+use crate::relay::Files;
 use std::{
     fs,
-    path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
-use tempfile::TempDir;
-
-/// A directory with a configuration file.
-struct Files(TempDir);
-
-impl Files {
-    fn new(file: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("relay.toml"), file).unwrap();
-        Self(directory)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// The relay's program with this file.
-    fn relay(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_converge-relay"));
-        let settings = std::env::vars_os().map(|(name, _)| name);
-        for name in settings.filter(|name| name.to_string_lossy().starts_with("CONVERGE_")) {
-            command.env_remove(name);
-        }
-        command.current_dir(self.path()).stdin(Stdio::null()).args(["--config", "relay.toml"]);
-        command
-    }
-}
 
 /// Both outputs of a relay that does not start.
 #[track_caller]

@@ -1,0 +1,78 @@
+//! Reading the configuration again, on SIGHUP.
+
+use super::{log::Log, service_manager};
+use crate::{
+    command_line::CommandLine,
+    config::{Given, Live, Loaded, Problems, Reload, resolve},
+};
+use tracing::{error, info, warn};
+
+/// What it takes to read the configuration again.
+pub(super) struct Reloading {
+    /// What was typed stays as it is; only the file can be another.
+    pub(super) command_line: CommandLine,
+    /// What the relay runs with.
+    pub(super) running: Vec<Given>,
+    pub(super) reload: Reload,
+    pub(super) log: Log,
+}
+
+impl Reloading {
+    /// Takes over what can change while the relay runs, and says what cannot. A configuration with which the relay
+    /// would not start changes nothing.
+    pub(super) async fn again(&mut self) {
+        service_manager::reloading();
+        let status = match self.read().await {
+            Ok((loaded, live)) => self.take_over(loaded.given, live),
+            Err(problems) => {
+                for line in problems.to_string().lines() {
+                    error!("the configuration is not taken over: {line}");
+                }
+                "the configuration is wrong and was not taken over; see the log".to_owned()
+            }
+        };
+        service_manager::ready(&status);
+    }
+
+    async fn read(&self) -> Result<(Loaded, Live), Problems> {
+        let command_line = self.command_line.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let loaded = Loaded::new(&command_line)?;
+            let live = resolve::reload(&loaded)?;
+            Ok((loaded, live))
+        });
+        // Only a panic has no result.
+        reading.await.unwrap_or_else(|error| Err(crate::config::Problem::new(error).into()))
+    }
+
+    fn take_over(&mut self, given: Vec<Given>, live: Live) -> String {
+        let (now, later) = changes(&mut self.running, given);
+        self.log.change(&live.log);
+        // Also when nothing else has changed: what a path leads to may have.
+        self.reload.apply(live);
+        if later.is_empty() {
+            info!(changed = now, "the configuration was read again");
+            return "the configuration was read again".to_owned();
+        }
+        info!(changed = now, "the configuration was read again");
+        warn!(keys = later, "these settings have changed, but are taken over only by a restart");
+        format!("the configuration was read again; a restart is needed for {later}")
+    }
+}
+
+/// The keys that changed: those that apply at once, which are then what is running, and those that wait for a restart.
+fn changes(running: &mut [Given], given: Vec<Given>) -> (String, String) {
+    let (mut now, mut later) = (Vec::new(), Vec::new());
+    for (running, given) in running.iter_mut().zip(given) {
+        let key = running.field.replace('_', "-");
+        match (running.text == given.text, given.live) {
+            (true, _) => {}
+            (false, true) => {
+                now.push(key);
+                *running = given;
+            }
+            (false, false) => later.push(key),
+        }
+    }
+    (now.join(", "), later.join(", "))
+}

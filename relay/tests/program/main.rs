@@ -1,0 +1,9 @@
+//! The relay as a program: its configuration, its signals, and its service manager.
+
+#![allow(clippy::unwrap_used, reason = "a step that cannot be taken fails the test")]
+
+mod configuration;
+mod relay;
+mod reload;
+mod service;
+mod sockets;

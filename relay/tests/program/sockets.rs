@@ -1,0 +1,94 @@
+//! Sockets that a service manager holds.
+
+use crate::relay::{Files, Running, soon};
+use rustix::process::Signal;
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// TCP and UDP on one port, and cleartext HTTP, as a manager would hold them.
+struct Held {
+    tcp: TcpListener,
+    udp: UdpSocket,
+    http: TcpListener,
+}
+
+impl Held {
+    fn new() -> Self {
+        let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (tcp, udp) = soon("a port that is free for both", || {
+            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let udp = UdpSocket::bind(tcp.local_addr().unwrap()).ok()?;
+            Some((tcp, udp))
+        });
+        Self { tcp, udp, http }
+    }
+
+    /// A relay that is given them, with these names. A shell hands them on: it has them as 0 to 2.
+    fn relay(&self, files: &Files, names: &str) -> Command {
+        let relay = files.relay();
+        let mut shell = files.clean("/bin/sh");
+        let line = "exec 3<&0 4<&1 5<&2 </dev/null >out 2>log
+                    LISTEN_FDS=3 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+        shell.args(["-c", line]).arg(relay.get_program()).args(relay.get_args());
+        let stdio = |fd: OwnedFd| Stdio::from(fd);
+        shell
+            .env("LISTEN_FDNAMES", names)
+            .stdin(stdio(self.tcp.try_clone().unwrap().into()))
+            .stdout(stdio(self.udp.try_clone().unwrap().into()))
+            .stderr(stdio(self.http.try_clone().unwrap().into()));
+        shell
+    }
+}
+
+/// Asks for the relay's health, in clear.
+fn health(http: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(http)?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn relay_can_be_restarted_without_a_refused_connection() {
+    // An address that is not used: what is passed goes before it.
+    let files = Files::new("[listen]\nlisten = '192.0.2.1:1'\n");
+    let held = Held::new();
+    let http = held.http.local_addr().unwrap();
+    let mut relay = Running::of(&files, &mut held.relay(&files, "listen:listen:http"));
+    let url = relay.printed("relay: ");
+    assert!(url.starts_with(&format!("https://{}#", held.udp.local_addr().unwrap())), "{url}");
+    assert_eq!(relay.printed("http: "), format!("ws://{http}"));
+    assert!(health(http).unwrap().ends_with("ok\n"));
+
+    relay.signal(Signal::TERM);
+    assert!(relay.ended().success());
+    // Nobody is there, and nobody is refused.
+    let waiting = std::thread::spawn(move || health(http));
+    let mut next = Running::of(&files, &mut held.relay(&files, "listen:listen:http"));
+    assert_eq!(next.printed("relay: "), url);
+    assert!(waiting.join().unwrap().unwrap().ends_with("ok\n"));
+}
+
+#[test]
+fn sockets_are_told_by_type_and_those_that_cannot_be_told_are_refused() {
+    let files = Files::new("");
+    let held = Held::new();
+    let mut relay = Running::of(&files, &mut held.relay(&files, "unknown:unknown:http"));
+    assert!(relay.printed("http: ").starts_with("ws://127.0.0.1:"));
+    drop(relay);
+    for (names, said) in [
+        ("unknown:unknown:unknown", "FileDescriptorName=http"),
+        ("listen:http:http", "HTTP needs a TCP socket"),
+    ] {
+        let mut relay = Running::of(&files, &mut held.relay(&files, names));
+        assert_eq!(relay.ended().code(), Some(1));
+        assert!(relay.log().contains(said), "{}", relay.log());
+    }
+}
