@@ -27,14 +27,18 @@ use converge_proto::version::ProtocolVersion;
 use serde::Deserialize;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
+const VARIABLES: &str = "\
+Every flag is also a variable (CONVERGE_PUBLIC_URL for --public-url) and a key of the file;
+flags go before variables, and those before the file.";
+
 /// Pairs CI jobs that run converge-agent with people who run converge, and copies bytes it cannot read.
 #[derive(Debug, Parser)]
-#[command(name = "converge-relay", version, long_version = long_version(), max_term_width = 100)]
+#[command(name = "converge-relay", version, long_version = long_version(), max_term_width = 100, after_help = VARIABLES)]
 struct Typed {
-    /// A file with any of these settings, in TOML; flags and environment variables go before it
+    /// A file with any of these settings, in TOML
     #[arg(long, env = "CONVERGE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Read and check everything, print what would be used and where it comes from, and start nothing
+    /// Check everything, print what would be used and where it comes from, and start nothing
     #[arg(long, conflicts_with = "example_config")]
     check_config: bool,
     /// Print a configuration file with every key
@@ -171,9 +175,9 @@ impl CommandLine {
     }
 }
 
-/// The parser.
+/// The parser. Variables are described once, instead of with each flag.
 pub fn command() -> clap::Command {
-    Typed::command()
+    Typed::command().mut_args(|argument| argument.hide_env(true))
 }
 
 #[cfg(test)]
@@ -272,6 +276,20 @@ mod tests {
             let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
             assert_eq!(variable, Some(format!("CONVERGE_{}", id.to_uppercase())));
             assert!(argument.get_help().is_some(), "{id} has no help");
+        }
+    }
+
+    #[test]
+    fn short_help_fits_a_screen_and_the_long_one_has_everything() {
+        let short = command().render_help().to_string();
+        assert!(short.lines().count() <= 40, "what few need has `hide_short_help`:\n{short}");
+        let long = command().render_long_help().to_string();
+        for field in Settings::TABLES.iter().flat_map(Table::fields) {
+            let flag = format!("--{}", field.replace('_', "-"));
+            assert!(
+                long.contains(&flag) || FILE_ONLY.iter().any(|(_, key)| flag.ends_with(key)),
+                "{flag}:\n{long}"
+            );
         }
     }
 

@@ -13,7 +13,13 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Limits {
     /// After a signal to stop, let sessions go on for at most this long; a second signal stops at once
-    #[arg(long, env = "CONVERGE_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    #[arg(
+        long,
+        env = "CONVERGE_DRAIN_TIMEOUT",
+        value_name = "TIME",
+        default_value = "10s",
+        hide_short_help = true
+    )]
     #[serde(deserialize_with = "values::from_text")]
     pub drain_timeout: Option<Time>,
 }

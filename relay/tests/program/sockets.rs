@@ -92,3 +92,25 @@ fn sockets_are_told_by_type_and_those_that_cannot_be_told_are_refused() {
         assert!(relay.log().contains(said), "{}", relay.log());
     }
 }
+
+/// systemd's own program holds the socket, and starts the relay when somebody comes.
+#[test]
+fn systemd_passes_a_socket_by_name() {
+    let files = Files::new("[listen]\nlisten = '127.0.0.1:0'\n");
+    // Ports of 127.0.0.1 are given to whoever asks next; those of an address of this process are not.
+    let [_, one, two, three] = std::process::id().to_be_bytes();
+    let any = SocketAddr::from((Ipv4Addr::new(127, one.max(1), two, three.clamp(2, 254)), 0));
+    let http = TcpListener::bind(any).unwrap().local_addr().unwrap();
+    let relay = files.relay();
+    let mut systemd = files.clean("systemd-socket-activate");
+    systemd
+        .args(["--listen", &http.to_string(), "--fdname=http"])
+        .arg(relay.get_program())
+        .args(relay.get_args());
+    let mut relay = Running::start(&files, &mut systemd);
+    let answer = soon("an answer", || health(http).ok());
+    assert!(answer.ends_with("ok\n"), "{answer}");
+    assert_eq!(relay.printed("http: "), format!("ws://{http}"));
+    relay.signal(Signal::TERM);
+    assert!(relay.ended().success());
+}
