@@ -1,53 +1,53 @@
-//! A relay's certificate and private key.
+//! Who a relay is to those who connect to it.
 
-use crate::{TLS_VERSIONS, provider, spki_sha256};
-use aws_lc_rs::hmac;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use crate::{
+    Certificate, TLS_VERSIONS,
+    acme::Proof,
+    client_authority::ClientAuthority,
+    files::{create_private_directory, write_private},
+    provider,
+    secret::Secret,
+    shown::Shown,
+};
+use rcgen::KeyPair;
+use rustls::server::WantsServerCert;
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-/// A certificate chain with its private key.
-#[derive(Debug)]
+/// Who a relay is to those who connect to it: the certificate that it shows at this moment, and secrets that outlive it.
+///
+/// Clones are the same identity, as are the rustls configurations made from it: a certificate that is
+/// [replaced](Self::replace) is replaced in all of them, for handshakes that begin afterwards. TLS sessions that are
+/// resumed go on as they were.
+#[derive(Clone, Debug)]
 pub struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    spki_sha256: [u8; 32],
+    shown: Arc<Shown>,
+    secret: Secret,
+    agents: Option<Arc<ClientAuthority>>,
 }
 
 impl Identity {
-    /// Larger files are refused: no chain or key comes near it.
-    const MAX_FILE_BYTES: u64 = 1024 * 1024;
+    /// An identity with this certificate.
+    pub fn new(certificate: Certificate) -> Self {
+        let secret = Secret::of(&certificate);
+        Self { shown: Arc::new(Shown::new(certificate)), secret, agents: None }
+    }
 
     /// A certificate chain and its key from PEM files.
     ///
     /// # Errors
     /// [`IdentityError`] names the file and what is wrong with it.
     pub fn from_files(certificate_file: &Path, key_file: &Path) -> Result<Self, IdentityError> {
-        let pem = read_limited(certificate_file)?;
-        let chain: Vec<_> =
-            CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| {
-                IdentityError::Pem { file: certificate_file.into(), detail: error.to_string() }
-            })?;
-        let key = PrivateKeyDer::from_pem_slice(&read_limited(key_file)?)
-            .map_err(|error| IdentityError::Pem { file: key_file.into(), detail: error.to_string() })?;
-        let spki_sha256 = chain
-            .first()
-            .and_then(spki_sha256)
-            .ok_or_else(|| IdentityError::NoCertificate { file: certificate_file.into() })?;
-        let identity = Self { chain, key, spki_sha256 };
-        identity.server_config(&[]).map_err(|source| IdentityError::Pair {
-            certificate_file: certificate_file.into(),
-            key_file: key_file.into(),
-            source,
-        })?;
-        Ok(identity)
+        Certificate::from_files(certificate_file, key_file).map(Self::new)
     }
 
     /// The self-signed certificate kept in `directory`, made there the first time.
     ///
-    /// `names` go into a new certificate; peers that verify by pin do not look at them.
+    /// `names` are in the certificate; peers that verify by pin do not look at them. With other names than before a new
+    /// certificate is made for the same key, so that the pin stays what it was.
     ///
     /// # Errors
     /// [`IdentityError`] when the directory cannot be written, or what is there cannot be read.
@@ -55,74 +55,98 @@ impl Identity {
         let certificate_file = directory.join("certificate.pem");
         let key_file = directory.join("certificate.key");
         if !key_file.exists() {
-            let minted = rcgen::generate_simple_self_signed(names).map_err(IdentityError::Mint)?;
+            let key = KeyPair::generate().map_err(IdentityError::Mint)?;
             create_private_directory(directory)?;
-            write_atomically(&certificate_file, minted.cert.pem().as_bytes())?;
+            write_private(&certificate_file, mint(names, &key)?.as_bytes())?;
             // The key last: where it is, the certificate is too.
-            write_atomically(&key_file, minted.signing_key.serialize_pem().as_bytes())?;
+            write_private(&key_file, key.serialize_pem().as_bytes())?;
         }
+        let kept = Certificate::from_files(&certificate_file, &key_file)?;
+        if !kept.facts().self_signed || kept.facts().names == names {
+            return Ok(Self::new(kept));
+        }
+        // A key that rcgen does not know was put there by hand, and the certificate with it.
+        let Ok(key) = KeyPair::try_from(kept.key.secret_der()) else { return Ok(Self::new(kept)) };
+        write_private(&certificate_file, mint(names, &key)?.as_bytes())?;
         Self::from_files(&certificate_file, &key_file)
     }
 
-    /// The SHA-256 of the certificate's `SubjectPublicKeyInfo`: what a pin names.
-    pub fn spki_sha256(&self) -> [u8; 32] {
-        self.spki_sha256
-    }
-
-    /// A secret of this identity for the purpose that `label` names: the same after every restart, and telling nothing
-    /// of the private key or of the secrets for other purposes (HMAC-SHA256,
-    /// [RFC 2104](https://www.rfc-editor.org/rfc/rfc2104), with the private key as its key).
-    pub fn derived_secret(&self, label: &str) -> [u8; 32] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.secret_der());
-        let mut secret = [0; 32];
-        secret.copy_from_slice(hmac::sign(&key, label.as_bytes()).as_ref());
-        secret
-    }
-
-    /// The rustls configuration of the accepting end, offering these ALPN protocols.
+    /// Keeps the secret that others are derived from in this directory, so that it stays the same when the certificate
+    /// is renewed with another key and the relay then starts again. The first one there is that of the present key: a
+    /// directory that does not outlive the relay changes nothing as long as the key stays.
     ///
     /// # Errors
-    /// When key and certificate do not belong together.
+    /// [`IdentityError`] when the directory cannot be used; the identity is without it then.
+    pub fn keep_secret_in(&mut self, directory: &Path) -> Result<(), IdentityError> {
+        self.secret = self.secret.clone().kept_in(directory)?;
+        Ok(())
+    }
+
+    /// Asks peers for a certificate of these authorities. Those that have none go on without.
+    #[must_use]
+    pub fn with_client_authority(mut self, agents: Arc<ClientAuthority>) -> Self {
+        self.agents = Some(agents);
+        self
+    }
+
+    /// Whose certificates peers may show.
+    pub fn client_authority(&self) -> Option<&Arc<ClientAuthority>> {
+        self.agents.as_ref()
+    }
+
+    /// The certificate that is shown at this moment.
+    pub fn current(&self) -> Arc<Certificate> {
+        self.shown.current()
+    }
+
+    /// Shows this certificate from now on.
+    pub fn replace(&self, certificate: Certificate) {
+        self.shown.replace(certificate);
+    }
+
+    /// Shows this one instead to ACME servers that ask for proof about its domain, until all are forgotten.
+    pub fn prove(&self, proof: Proof) {
+        self.shown.prove(proof);
+    }
+
+    /// Shows ACME servers nothing any more.
+    pub fn forget_proofs(&self) {
+        self.shown.forget_proofs();
+    }
+
+    /// The SHA-256 of the present certificate's `SubjectPublicKeyInfo`: what a pin names.
+    pub fn spki_sha256(&self) -> [u8; 32] {
+        self.current().spki_sha256()
+    }
+
+    /// A secret of this identity for the purpose that `label` names: the same after every restart and for every
+    /// certificate (see [`keep_secret_in`](Self::keep_secret_in)), and telling nothing of the private key or of the
+    /// secrets for other purposes.
+    pub fn derived_secret(&self, label: &str) -> [u8; 32] {
+        self.secret.derive(label)
+    }
+
+    /// The rustls configuration of the accepting end, offering these ALPN protocols. No early data (0-RTT) is taken, and
+    /// none is sent before the peer's last word of the handshake.
+    ///
+    /// # Errors
+    /// When the crypto provider lacks TLS 1.3, which ours does not.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<rustls::ServerConfig, rustls::Error> {
-        let mut config = rustls::ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(TLS_VERSIONS)?
-            .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        let builder =
+            rustls::ServerConfig::builder_with_provider(provider()).with_protocol_versions(TLS_VERSIONS)?;
+        let builder: rustls::ConfigBuilder<_, WantsServerCert> = match &self.agents {
+            Some(agents) => builder.with_client_cert_verifier(agents.clone()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(self.shown.clone());
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
 }
 
-fn read_limited(file: &Path) -> Result<Vec<u8>, IdentityError> {
-    let failed = |source| IdentityError::Read { file: file.into(), source };
-    if fs::metadata(file).map_err(failed)?.len() > Identity::MAX_FILE_BYTES {
-        return Err(failed(io::Error::other("the file is too large")));
-    }
-    fs::read(file).map_err(failed)
-}
-
-fn create_private_directory(directory: &Path) -> Result<(), IdentityError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory).map_err(|source| IdentityError::Write { file: directory.into(), source })
-}
-
-/// Writes beside the file and renames, so that no reader sees half of it. The file is readable by its owner only.
-fn write_atomically(file: &Path, contents: &[u8]) -> Result<(), IdentityError> {
-    let beside = file.with_extension("new");
-    let write = || {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut open = options.open(&beside)?;
-        io::Write::write_all(&mut open, contents)?;
-        open.sync_all()?;
-        fs::rename(&beside, file)
-    };
-    write().map_err(|source| IdentityError::Write { file: file.into(), source })
+fn mint(names: &[String], key: &KeyPair) -> Result<String, IdentityError> {
+    let params = rcgen::CertificateParams::new(names).map_err(IdentityError::Mint)?;
+    Ok(params.self_signed(key).map_err(IdentityError::Mint)?.pem())
 }
 
 /// Why there is no identity.
@@ -168,14 +192,24 @@ pub enum IdentityError {
         /// What rustls said.
         source: rustls::Error,
     },
+    /// The secret in the state directory is not one.
+    #[error("{} is not 32 bytes long; remove it, and links from before a restart are noticed as lost later", file.display())]
+    Secret {
+        /// Which file.
+        file: PathBuf,
+    },
     /// A certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
     Mint(rcgen::Error),
+    /// The key of a proof for an ACME server cannot be used.
+    #[error("cannot use the key of a proof: {0}")]
+    Proof(rustls::Error),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn names() -> Vec<String> {
         vec!["localhost".to_owned()]
@@ -189,6 +223,41 @@ mod tests {
         let second = Identity::self_signed(&state, &names()).unwrap();
         assert_eq!(first.spki_sha256(), second.spki_sha256());
         assert_ne!(first.spki_sha256(), [0; 32]);
+    }
+
+    #[test]
+    fn other_names_make_another_certificate_of_the_same_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Identity::self_signed(directory.path(), &names()).unwrap();
+        let others = vec!["relay.example".to_owned(), "localhost".to_owned()];
+        let second = Identity::self_signed(directory.path(), &others).unwrap();
+        assert_eq!(first.spki_sha256(), second.spki_sha256(), "the pin");
+        assert_eq!(first.derived_secret("a"), second.derived_secret("a"));
+        assert_eq!(second.current().facts().names, others);
+        let third = Identity::self_signed(directory.path(), &others).unwrap();
+        assert!(third.current().is_same(&second.current()), "made again without need");
+    }
+
+    #[test]
+    fn kept_secret_outlives_the_key() {
+        let (state, one, two) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut identity = Identity::self_signed(one.path(), &names()).unwrap();
+        let before = identity.derived_secret("a");
+        identity.keep_secret_in(state.path()).unwrap();
+        assert_eq!(identity.derived_secret("a"), before, "the first kept secret is that of the key");
+        let mut restarted = Identity::self_signed(two.path(), &names()).unwrap();
+        let renewed =
+            Certificate::from_files(&two.path().join("certificate.pem"), &two.path().join("certificate.key"));
+        identity.replace(renewed.unwrap());
+        assert_eq!(identity.derived_secret("a"), before, "after a change of the certificate");
+        assert_ne!(restarted.derived_secret("a"), before);
+        restarted.keep_secret_in(state.path()).unwrap();
+        assert_eq!(restarted.derived_secret("a"), before, "after a restart with another key");
+
+        fs::write(state.path().join("secret"), "short").unwrap();
+        let error = restarted.keep_secret_in(state.path()).unwrap_err();
+        assert!(matches!(error, IdentityError::Secret { .. }), "{error}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Converge's TLS: who a relay is, whom a peer trusts, and the rustls configurations made from both.
 //!
-//! * [`Identity`]: a relay's certificate and key, from files or self-signed and kept in the state directory.
+//! * [`Identity`]: a relay's certificate and key, from files or self-signed and kept in the state directory; they can be
+//!   replaced while it runs. A [`Certificate`] is one such pair.
+//! * [`ClientAuthority`]: whose certificates a relay believes of agents.
 //! * [`Trust`]: how a peer decides that a certificate is the relay's: system roots, a pin, or not at all.
 //!
 //! All of it uses one crypto provider, [`provider`], so that no two can be mixed up at run time.
@@ -8,12 +10,23 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod acme;
+
+mod certificate;
+mod client_authority;
+mod files;
 mod identity;
 mod issuer;
+mod secret;
+mod shown;
 mod trust;
 
+pub use certificate::{Certificate, Facts, SubjectName};
+pub use client_authority::{ClientAuthority, PeerCertificate};
+pub use files::{create_private_directory, write_private};
 pub use identity::{Identity, IdentityError};
 pub use issuer::name as issuer_name;
+pub use shown::ACME_TLS_ALPN;
 pub use trust::{Trust, TrustConfig, TrustFailure};
 
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider, version::TLS13};

@@ -1,6 +1,6 @@
 //! How an agent or a client decides that a certificate is the relay's.
 
-use crate::{TLS_VERSIONS, issuer, provider, spki_sha256};
+use crate::{Certificate, IdentityError, TLS_VERSIONS, files::read_limited, issuer, provider, spki_sha256};
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -8,9 +8,13 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    sign::SingleCertAndKey,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::sync::{Arc, Mutex, PoisonError};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 use subtle::ConstantTimeEq;
 
 /// What makes a relay's certificate acceptable.
@@ -31,6 +35,8 @@ pub enum Trust {
 #[derive(Clone, Debug)]
 pub struct TrustConfig {
     verifier: Arc<Verifier>,
+    /// What is shown to a relay that asks who we are.
+    shown: Option<Arc<Certificate>>,
 }
 
 impl TrustConfig {
@@ -39,13 +45,40 @@ impl TrustConfig {
     /// # Errors
     /// When the system's roots cannot be loaded in a way that the built-in ones do not make up for.
     pub fn new(trust: Trust) -> Result<Self, rustls::Error> {
-        let provider = provider();
-        let policy = match trust {
-            Trust::System => Policy::System(system_verifier(&provider)?),
+        Ok(Self::of(match trust {
+            Trust::System => Policy::System(system_verifier(&provider(), &[])?),
             Trust::Pin(pin) => Policy::Pin(pin),
             Trust::Insecure => Policy::AcceptAnythingInsecure,
-        };
-        Ok(Self { verifier: Arc::new(Verifier { policy, provider, failure: Mutex::default() }) })
+        }))
+    }
+
+    /// Prepares to trust as [`Trust::System`] says, and these roots as well, from a PEM file.
+    ///
+    /// # Errors
+    /// [`IdentityError`] when the file cannot be read or has no certificate in it.
+    pub fn with_roots_of(file: &Path) -> Result<Self, IdentityError> {
+        let unusable = |detail: String| IdentityError::Pem { file: file.into(), detail };
+        let contents = read_limited(file)?;
+        let roots: Vec<_> = CertificateDer::pem_slice_iter(&contents)
+            .collect::<Result<_, _>>()
+            .map_err(|error| unusable(error.to_string()))?;
+        if roots.is_empty() {
+            return Err(IdentityError::NoCertificate { file: file.into() });
+        }
+        let system = system_verifier(&provider(), &roots).map_err(|error| unusable(error.to_string()))?;
+        Ok(Self::of(Policy::System(system)))
+    }
+
+    fn of(policy: Policy) -> Self {
+        let verifier = Verifier { policy, provider: provider(), failure: Mutex::default() };
+        Self { verifier: Arc::new(verifier), shown: None }
+    }
+
+    /// Shows this certificate to relays that ask who we are; proxies and other servers never see it.
+    #[must_use]
+    pub fn showing(mut self, certificate: Option<Certificate>) -> Self {
+        self.shown = certificate.map(Arc::new);
+        self
     }
 
     /// The rustls configuration that asks for these ALPN protocols.
@@ -53,11 +86,16 @@ impl TrustConfig {
     /// # Errors
     /// When the crypto provider lacks TLS 1.3, which ours does not.
     pub fn client_config(&self, alpn: &[&[u8]]) -> Result<rustls::ClientConfig, rustls::Error> {
-        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        let builder = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(TLS_VERSIONS)?
             .dangerous()
-            .with_custom_certificate_verifier(self.verifier.clone())
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(self.verifier.clone());
+        let mut config = match &self.shown {
+            Some(shown) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown.certified.clone())))
+            }
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
@@ -130,13 +168,19 @@ enum Policy {
     AcceptAnythingInsecure,
 }
 
-fn system_verifier(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
-    match rustls_platform_verifier::Verifier::new(provider.clone()) {
+fn system_verifier(
+    provider: &Arc<CryptoProvider>,
+    extra: &[CertificateDer<'static>],
+) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+    let system = rustls_platform_verifier::Verifier::new_with_extra_roots;
+    match system(extra.iter().cloned(), provider.clone()) {
         Ok(verifier) => Ok(Arc::new(verifier)),
         Err(error) => {
             tracing::debug!(%error, "the system has no trusted roots; using the built-in ones");
-            let roots = Arc::new(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+            let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            extra.iter().try_for_each(|root| roots.add(root.clone()))?;
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
             Ok(verifier.map_err(|error| rustls::Error::General(error.to_string()))?)
         }
     }
