@@ -92,6 +92,7 @@ impl Agent {
         ssh.login_text = Some(config.login_text);
         let options = DialOptions {
             insecure: config.insecure,
+            client_certificate: config.client_certificate,
             proxy: config.proxy,
             memory: Some(Arc::new(CarrierMemory::in_process())),
         };

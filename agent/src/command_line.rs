@@ -160,6 +160,7 @@ impl AgentArguments {
     ) -> anyhow::Result<Config> {
         let working_dir = std::env::current_dir().context("cannot find out the working directory")?;
         let (relay, proxy) = (self.relay.url()?, self.relay.proxy()?);
+        let client_certificate = self.relay.client_certificate()?;
         let place = self.place.place()?;
         // The last of what can be wrong, because it may go over the network.
         let host_key = directory.host_key(rand::random()).map_err(whole)?;
@@ -170,6 +171,7 @@ impl AgentArguments {
             relay,
             insecure: self.relay.insecure,
             hears_operator: !self.relay.ignore_operator,
+            client_certificate,
             proxy,
             id: self.relay.id.clone(),
             agent_dir: directory.path().to_owned(),

@@ -4,7 +4,7 @@ use crate::{
     events::Events, job::ci::CiJob, life::login_text::LoginText, place::Place, ssh::Policy, users::Users,
 };
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
-use converge_transport::ProxyChoice;
+use converge_transport::{ClientCertificate, ProxyChoice};
 use ssh_key::PrivateKey;
 use std::{ffi::OsString, path::PathBuf};
 
@@ -15,6 +15,8 @@ pub struct Config {
     pub relay: RelayUrl,
     /// Accept any certificate of the relay.
     pub insecure: bool,
+    /// What is shown to a relay that asks who the agent is.
+    pub client_certificate: Option<ClientCertificate>,
     /// Which proxy WebSockets to the relay go through.
     pub proxy: ProxyChoice,
     /// The ID to ask for; without one the relay makes one up.

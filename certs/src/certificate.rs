@@ -39,9 +39,8 @@ impl Certificate {
     /// # Errors
     /// [`IdentityError`] names the file and what is wrong with it.
     pub fn from_files(certificate_file: &Path, key_file: &Path) -> Result<Self, IdentityError> {
-        // The key first: whoever writes both ends with it.
-        let key = read_limited(key_file)?;
-        Self::from_pem(&read_limited(certificate_file)?, &key, certificate_file, key_file)
+        let certificate = read_limited(certificate_file)?;
+        Self::from_pem(&certificate, &read_limited(key_file)?, certificate_file, key_file)
     }
 
     /// The same from the contents of the files, which the names are of.

@@ -17,6 +17,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use sha2::{Digest, Sha256};
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::SystemTime,
@@ -51,6 +52,14 @@ pub struct PeerCertificate {
     pub sha256: [u8; 32],
     /// Until when it is valid.
     pub not_after: SystemTime,
+}
+
+/// `common name (DNS:host URI:uri)`
+impl fmt::Display for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.names.iter().map(SubjectName::to_string).collect::<Vec<_>>().join(" ");
+        write!(f, "{} ({names})", self.common_name.as_deref().unwrap_or("no common name"))
+    }
 }
 
 impl ClientAuthority {

@@ -187,7 +187,7 @@ impl Common {
             None => relay,
         };
         let proxy = self.proxy()?.unwrap_or_else(ProxyChoice::from_environment);
-        let options = DialOptions { insecure: self.insecure, proxy, memory: None };
+        let options = DialOptions { insecure: self.insecure, proxy, ..DialOptions::default() };
         block_on(doctor::run(&relay, &options, format)).map(|status| status as u8)
     }
 }

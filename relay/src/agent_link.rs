@@ -62,7 +62,8 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
     let id = registration.id.clone();
     let fingerprint = agent.verified.host_key.fingerprint();
     let carrier = link.carrier();
-    info!(%id, %fingerprint, %carrier, peer = %peer.address, link = agent.number.0, "agent registered");
+    let certificate = peer.certificate.as_ref().map(tracing::field::display);
+    info!(%id, %fingerprint, %carrier, peer = %peer.address, link = agent.number.0, certificate, "agent registered");
     let why = run(shared, &link, control, &agent, registration, peer).await;
     info!(%id, link = agent.number.0, reason = %why, "agent gone");
 }

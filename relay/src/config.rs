@@ -14,10 +14,10 @@ pub use live::{Live, Reload};
 pub use loaded::{Given, Loaded, Origin};
 pub use problem::{Problem, Problems};
 
-use crate::limits;
+use crate::{limits, tls};
 use converge_certs::Identity;
 use converge_proto::RelayUrl;
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// A relay's configuration.
 #[derive(Debug)]
@@ -30,6 +30,13 @@ pub struct Config {
     pub identity: Identity,
     /// The URL under which people reach the relay, when it is not simply its address.
     pub public_url: Option<RelayUrl>,
+    /// Where secrets are kept that are to outlive the relay's process; without it they are those of the certificate's key.
+    pub state_dir: Option<PathBuf>,
+    /// Where the certificate comes from, and so who renews it.
+    pub certificate_source: tls::Source,
+    /// How long browsers remember that this host is reached with TLS only, where an authority has issued the certificate;
+    /// zero: not at all. Everything on this host then needs TLS for them, other ports included.
+    pub hsts: Duration,
     /// Whether peers must pin the certificate, because no authority has issued it.
     pub self_signed: bool,
     /// How long an ID stays reserved after its agent's link was lost.
@@ -49,6 +56,9 @@ impl Config {
             http: None,
             identity,
             public_url: None,
+            state_dir: None,
+            certificate_source: tls::Source::default(),
+            hsts: tls::HSTS,
             self_signed: false,
             reservation: limits::RESERVATION,
             first_word_timeout: limits::FIRST_WORD_TIMEOUT,

@@ -1,10 +1,12 @@
 //! What the relay serves over HTTP: pages, health, and the opening of WebSockets.
 
+mod acme;
+mod headers;
 mod pages;
 mod websocket;
 
 use crate::{peer::Peer, shared::Shared};
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{Router, http::StatusCode, middleware, routing::get};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -14,13 +16,20 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     /// 32 bytes of the TLS exporter, when TLS ends here.
     pub(crate) exporter: Option<[u8; 32]>,
+    /// Whether TLS ends here.
+    pub(crate) over_tls: bool,
     /// Held as long as anything of the connection is left.
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    pub(crate) fn new(peer: Peer, exporter: Option<[u8; 32]>, permit: OwnedSemaphorePermit) -> Self {
-        Self { peer, exporter, _permit: Arc::new(permit) }
+    pub(crate) fn new(
+        peer: Peer,
+        over_tls: bool,
+        exporter: Option<[u8; 32]>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { peer, exporter, over_tls, _permit: Arc::new(permit) }
     }
 }
 
@@ -30,7 +39,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/", get(pages::home))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/agent", get(websocket::agent))
+        .route("/.well-known/acme-challenge/{token}", get(acme::proof))
         .route("/client/{address}", get(websocket::client))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page on this relay\n") })
+        .layer(middleware::from_fn_with_state(shared.clone(), headers::add))
         .with_state(shared)
 }

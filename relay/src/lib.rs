@@ -15,6 +15,7 @@ pub mod peer;
 pub mod program;
 pub mod registry;
 pub mod server;
+pub mod tls;
 
 mod accept;
 mod agent_link;

@@ -1,7 +1,8 @@
 //! Who is at the other end of a connection.
 
+use converge_certs::PeerCertificate;
 use converge_transport::Carrier;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 /// The peer of a connection.
 #[derive(Clone, Debug)]
@@ -10,11 +11,14 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What the connection is.
     pub carrier: Carrier,
+    /// The certificate that it has shown, when TLS ends here and an authority of `--agent-ca` has issued it.
+    pub certificate: Option<Arc<PeerCertificate>>,
 }
 
 impl Peer {
     /// The peer at `address`.
     pub fn new(address: SocketAddr, carrier: Carrier) -> Self {
-        Self { address: SocketAddr::new(address.ip().to_canonical(), address.port()), carrier }
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        Self { address, carrier, certificate: None }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     registry::MemoryRegistry,
     shared::Shared,
     sockets::{OpenSockets, Sockets},
+    tls::{self, Tls},
 };
 use converge_proto::{CertificatePin, RelayUrl};
 use converge_transport::CloseCode;
@@ -107,10 +108,14 @@ impl Relay {
     ///
     /// # Errors
     /// [`BindError`].
-    pub fn bind_with(config: Config, sockets: Sockets) -> Result<Self, BindError> {
+    pub fn bind_with(mut config: Config, sockets: Sockets) -> Result<Self, BindError> {
+        if let Some(Err(error)) = config.state_dir.as_deref().map(|dir| config.identity.keep_secret_in(dir)) {
+            info!(%error, "after a restart with another key, links from before it are noticed as lost later");
+        }
         let sockets = sockets.open(&config)?;
         let (listen, http) = (sockets.listen, sockets.http_address());
-        let tls = TlsAcceptor::from(Arc::new(config.identity.server_config(tcp::HTTPS_ALPN)?));
+        let own_tls = Tls::new(config.identity.clone(), config.certificate_source, config.hsts);
+        let acceptor = config.identity.server_config(&own_tls.alpn(tcp::HTTPS_ALPN))?;
         let pin = config.self_signed.then(|| CertificatePin(config.identity.spki_sha256()));
         let own_url = own_url(listen, pin)?;
         let public_url =
@@ -118,11 +123,11 @@ impl Relay {
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
         let registry = Arc::new(MemoryRegistry::new(config.reservation, limits::MAX_AGENTS));
         let (reload, live) = Reload::new(config.live);
-        let shared = Shared::new(registry, public_url, own_url, config.first_word_timeout, live);
+        let shared = Shared::new(registry, public_url, own_url, own_tls, config.first_word_timeout, live);
         Ok(Self {
             shared: Arc::new(shared),
             sockets,
-            tls,
+            tls: TlsAcceptor::from(Arc::new(acceptor)),
             reload,
             addresses: Addresses { listen, http, url },
         })
@@ -147,6 +152,7 @@ impl Relay {
     pub async fn run(self, stop: CancellationToken, stop_now: CancellationToken) -> Stopped {
         let Self { shared, sockets: OpenSockets { endpoint, https, http, newcomers, .. }, tls, .. } = self;
         let mut accepting = tokio::task::JoinSet::new();
+        shared.spawn(tls::look_after(shared.clone()));
         accepting.spawn(quic::accept(shared.clone(), endpoint.clone()));
         accepting.spawn(tcp::accept(shared.clone(), https, Some(tls)));
         if let Some(http) = http {

@@ -1,6 +1,6 @@
 //! What every task of a relay shares.
 
-use crate::{config::Live, directory::Directory, limits, registry::Registry};
+use crate::{config::Live, directory::Directory, limits, registry::Registry, tls::Tls};
 use converge_proto::RelayUrl;
 use std::{
     sync::{
@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) own_url: RelayUrl,
     /// What the operator may change at any time; see [`Live`].
     pub(crate) live: watch::Receiver<Live>,
+    /// The certificate, and who looks after it.
+    pub(crate) tls: Tls,
     /// How long a peer may take for each first word.
     pub(crate) first_word_timeout: Duration,
     /// One permit per client that may still wait for an agent.
@@ -45,6 +47,7 @@ impl Shared {
         registry: Arc<dyn Registry>,
         public_url: Option<RelayUrl>,
         own_url: RelayUrl,
+        tls: Tls,
         first_word_timeout: Duration,
         live: watch::Receiver<Live>,
     ) -> Self {
@@ -53,6 +56,7 @@ impl Shared {
             directory: Directory::default(),
             public_url,
             own_url,
+            tls,
             first_word_timeout,
             live,
             waiting_clients: Semaphore::new(limits::MAX_WAITING_CLIENTS),

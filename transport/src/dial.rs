@@ -15,6 +15,7 @@ mod tunnel;
 mod upgrade;
 pub mod web;
 
+pub(crate) use failure::refused_certificate;
 pub use failure::{DialError, Failure};
 pub use memory::CarrierMemory;
 
@@ -29,11 +30,11 @@ use crate::{
         mux::{MuxLink, Side},
     },
 };
-use converge_certs::{Trust, TrustConfig};
+use converge_certs::{Certificate, IdentityError, Trust, TrustConfig};
 use converge_proto::{Address, CarrierChoice, Id, RelayUrl};
 use failure::Cause;
 use memory::LocalNetwork;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 /// How long one carrier may take, from the first packet to the link.
@@ -61,10 +62,32 @@ pub enum Role<'a> {
 pub struct DialOptions {
     /// Accept any certificate. Whoever is in between can then be the relay.
     pub insecure: bool,
+    /// What is shown to a relay that asks who we are; it believes it if an authority of its own has issued it.
+    pub client_certificate: Option<ClientCertificate>,
     /// Which proxy WebSockets go through. QUIC never goes through one.
     pub proxy: ProxyChoice,
     /// What was ready first the last time; without it QUIC always has its head start.
     pub memory: Option<Arc<CarrierMemory>>,
+}
+
+/// The files of a client certificate, in PEM. They are read for each dial, so that one that lives shorter than a job can
+/// be renewed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+impl ClientCertificate {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`IdentityError`] names the file and what is wrong with it.
+    pub fn read(&self) -> Result<Certificate, IdentityError> {
+        Certificate::from_files(&self.certificate, &self.key)
+    }
 }
 
 /// Makes a link to the relay over the carriers its URL allows. At most eight dials of a process are in progress at once;
@@ -75,7 +98,7 @@ pub struct DialOptions {
 pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Result<Link, DialError> {
     // The semaphore is never closed.
     let _turn = DIALS.acquire().await;
-    let trust = trust_config(trust_in(relay, options))?;
+    let trust = trust_config(relay, options)?;
     let route = Route::of(relay, &options.proxy).await?;
     let dialing = Dialing { relay, role, trust: &trust, route: &route };
     // Boxed: together they are larger than what a caller should carry around in its own future.
@@ -114,8 +137,12 @@ fn trust_in(relay: &RelayUrl, options: &DialOptions) -> Trust {
     }
 }
 
-fn trust_config(trust: Trust) -> Result<TrustConfig, DialError> {
-    TrustConfig::new(trust).map_err(|error| DialError::Setup(error.to_string()))
+/// What the TLS of a dial to this relay is made with.
+fn trust_config(relay: &RelayUrl, options: &DialOptions) -> Result<TrustConfig, DialError> {
+    let trust = TrustConfig::new(trust_in(relay, options));
+    let trust = trust.map_err(|error| DialError::Setup(error.to_string()))?;
+    let shown = options.client_certificate.as_ref().map(ClientCertificate::read).transpose();
+    Ok(trust.showing(shown.map_err(|error| DialError::ClientCertificate(error.to_string()))?))
 }
 
 /// The file, if there is one, is written beside the session that begins: it may be on a slow disk.

@@ -1,6 +1,9 @@
 //! Links over QUIC (RFC 9000), with quinn.
 
-use crate::close::{CloseCode, LinkError, StreamError};
+use crate::{
+    close::{CloseCode, LinkError, StreamError},
+    dial::refused_certificate,
+};
 use aws_lc_rs::hmac;
 use converge_certs::Identity;
 use converge_proto::{
@@ -13,6 +16,7 @@ use quinn::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use quinn_proto::HashedConnectionIdGenerator;
+use rustls::pki_types::CertificateDer;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -178,6 +182,11 @@ pub(crate) fn exporter(connection: &quinn::Connection) -> Option<[u8; 32]> {
     connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"").ok().map(|()| exported)
 }
 
+/// The certificates that the peer has shown, its own first.
+pub fn peer_chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    connection.peer_identity()?.downcast().ok().map(|chain| *chain)
+}
+
 /// Why a connection is no more, in our words.
 pub(crate) fn link_error(error: ConnectionError) -> LinkError {
     match error {
@@ -188,8 +197,22 @@ pub(crate) fn link_error(error: ConnectionError) -> LinkError {
         ConnectionError::LocallyClosed => LinkError::ClosedHere,
         ConnectionError::TimedOut => LinkError::Silent,
         ConnectionError::Reset => LinkError::Restarted,
+        // The relay looks at our certificate when the handshake is over for us.
+        ConnectionError::ConnectionClosed(ref close) => LinkError::Broken(match refusal_of(close) {
+            Some(why) => format!(
+                "the relay does not take the certificate shown to it: {why}; check the file of --client-cert"
+            ),
+            None => error.to_string(),
+        }),
         other => LinkError::Broken(other.to_string()),
     }
+}
+
+/// A TLS alert about our certificate, as a QUIC error code (RFC 9001 section 4.8).
+fn refusal_of(close: &quinn::ConnectionClose) -> Option<&'static str> {
+    const CRYPTO_ERROR: u64 = 0x100;
+    let alert = u64::from(close.error_code).checked_sub(CRYPTO_ERROR)?;
+    refused_certificate(u8::try_from(alert).ok()?.into())
 }
 
 fn refusal(code: VarInt) -> StreamError {

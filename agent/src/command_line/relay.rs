@@ -1,9 +1,10 @@
 //! Where the relay is, and how to get there.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use converge_proto::{CarrierChoice, Id, RelayUrl};
-use converge_transport::ProxyChoice;
+use converge_transport::{ClientCertificate, ProxyChoice};
+use std::path::PathBuf;
 
 /// Where the relay is, and how to get there.
 #[derive(Args, Debug)]
@@ -35,6 +36,12 @@ pub struct RelayArguments {
     /// Accept any certificate of the relay: SSH stays end-to-end, but anybody in between can take the job's ID
     #[arg(long, env = "CONVERGE_INSECURE")]
     pub insecure: bool,
+    /// A certificate to show to a relay that asks for one (PEM); it is read for each connection
+    #[arg(long, env = "CONVERGE_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, env = "CONVERGE_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
 }
 
 /// Which carrier to use.
@@ -60,6 +67,18 @@ impl RelayArguments {
             Transport::Websocket => CarrierChoice::WebSocket,
         };
         Ok(relay.clone().with_carriers(carriers))
+    }
+
+    /// Read once already, so that what is wrong with it is known before anything else happens.
+    pub(super) fn client_certificate(&self) -> anyhow::Result<Option<ClientCertificate>> {
+        let Some((certificate, key)) = self.client_cert.clone().zip(self.client_key.clone()) else {
+            return Ok(None);
+        };
+        let files = ClientCertificate { certificate, key };
+        match files.read() {
+            Ok(_) => Ok(Some(files)),
+            Err(error) => Err(anyhow!("cannot use --client-cert and --client-key: {error}")),
+        }
     }
 
     /// Read here and not by clap, whose error would show what was typed, and that may have a password in it.

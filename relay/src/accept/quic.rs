@@ -47,11 +47,15 @@ pub(crate) async fn turn_away(shared: Arc<Shared>, endpoint: Endpoint, newcomers
 }
 
 async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
-    let peer = Peer::new(incoming.remote_address(), Carrier::Quic);
+    let mut peer = Peer::new(incoming.remote_address(), Carrier::Quic);
     let handshake = tokio::time::timeout(shared.first_word_timeout, incoming);
     let Some(connected) = shared.ending.run_until_cancelled(handshake).await else { return };
     match connected {
-        Ok(Ok(connection)) => link::serve(shared, Link::quic(connection, None), peer).await,
+        Ok(Ok(connection)) => {
+            let chain = converge_transport::quic::peer_chain(&connection);
+            peer.certificate = shared.tls.peer_certificate(chain.as_deref());
+            link::serve(shared, Link::quic(connection, None), peer).await;
+        }
         Ok(Err(error)) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),
         Err(_) => debug!(peer = %peer.address, "QUIC handshake not finished in time"),
     }

@@ -2,6 +2,7 @@
 
 use crate::{http, limits, peer::Peer, shared::Shared};
 use axum::Router;
+use converge_certs::ACME_TLS_ALPN;
 use converge_proto::rendezvous::handshake::EXPORTER_LABEL;
 use converge_transport::{Carrier, dial::tcp::tune};
 use hyper::server::conn::{http1, http2};
@@ -67,12 +68,12 @@ struct Accepted {
 }
 
 impl Accepted {
-    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    async fn serve(mut self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let peer = self.peer.address;
         if let Err(error) = tune(&stream) {
             debug!(%peer, %error, "cannot set TCP options");
         }
-        let Some(tls) = tls else { return self.serve_http1(stream, None).await };
+        let Some(tls) = tls else { return self.serve_http1(stream, false, None).await };
         let handshake = tokio::time::timeout(self.shared.first_word_timeout, tls.accept(stream));
         let Some(accepted) = self.shared.ending.clone().run_until_cancelled_owned(handshake).await else {
             return;
@@ -80,11 +81,16 @@ impl Accepted {
         match accepted {
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;
+                self.peer.certificate = self.shared.tls.peer_certificate(session.peer_certificates());
+                // The ACME server has seen what it wanted to see (RFC 8737 section 3).
+                if session.alpn_protocol() == Some(ACME_TLS_ALPN) {
+                    return;
+                }
                 if session.alpn_protocol() == Some(b"h2") {
                     return self.serve_http2(stream).await;
                 }
                 let exporter = session.export_keying_material([0; 32], EXPORTER_LABEL, Some(b"")).ok();
-                self.serve_http1(stream, exporter).await;
+                self.serve_http1(stream, true, exporter).await;
             }
             Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => debug!(%peer, "TLS handshake not finished in time"),
@@ -92,12 +98,12 @@ impl Accepted {
     }
 
     /// Pages and WebSockets.
-    async fn serve_http1<S>(self, stream: S, exporter: Option<[u8; 32]>)
+    async fn serve_http1<S>(self, stream: S, over_tls: bool, exporter: Option<[u8; 32]>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Self { shared, router, peer, permit } = self;
-        let connection = http::Connection::new(peer, exporter, permit);
+        let connection = http::Connection::new(peer, over_tls, exporter, permit);
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(shared.first_word_timeout)
@@ -122,7 +128,7 @@ impl Accepted {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Self { shared, router, peer, permit } = self;
-        let connection = http::Connection::new(peer, None, permit);
+        let connection = http::Connection::new(peer, true, None, permit);
         let serving = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(shared.first_word_timeout)

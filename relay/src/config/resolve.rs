@@ -4,7 +4,10 @@ mod checks;
 mod identity;
 
 use super::{Config, Live, Loaded, Problems};
-use crate::command_line::{Listen, Settings, values::Time};
+use crate::{
+    command_line::{Listen, Settings, values::Time},
+    tls::{HSTS, Source},
+};
 use std::net::{Ipv6Addr, SocketAddr};
 
 /// Makes a configuration of what was said.
@@ -14,13 +17,16 @@ use std::net::{Ipv6Addr, SocketAddr};
 pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
     check(loaded)?;
     let Settings { listen: Listen { listen, http, public_url }, tls, .. } = &loaded.settings;
-    let identity = identity::load(tls, public_url.as_ref())?;
+    let (identity, certificate_source) = identity::load(tls, public_url.as_ref())?;
     // Without a command line there is no default.
     let listen = listen.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 4433));
     Ok(Config {
         http: *http,
-        public_url: public_url.clone(),
-        self_signed: tls.cert.is_none(),
+        public_url: public_url.clone().or_else(|| identity::url(tls, listen.port())),
+        self_signed: matches!(certificate_source, Source::Kept),
+        certificate_source,
+        state_dir: Some(identity::state_directory(tls).to_owned()),
+        hsts: tls.hsts.map_or(HSTS, |Time(time)| time),
         live: live(&loaded.settings),
         ..Config::new(listen, identity)
     })
@@ -32,7 +38,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
 /// All of it.
 pub fn check(loaded: &Loaded) -> Result<(), Problems> {
     let mut problems = checks::all(loaded);
-    problems.extend(identity::check(&loaded.settings.tls).err());
+    problems.extend(identity::check(&loaded.settings.tls));
     Problems::none_of(problems)
 }
 

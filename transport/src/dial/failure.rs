@@ -7,6 +7,7 @@ use crate::{
 use converge_certs::TrustFailure;
 use converge_proto::{RelayUrl, version::ProtocolVersion};
 use http::StatusCode;
+use rustls::AlertDescription;
 use std::{fmt, io};
 
 /// What to do when the two sides have no version in common.
@@ -39,8 +40,25 @@ pub(crate) enum Cause {
     NoSuchId,
     /// No common protocol version.
     Version { relay_speaks: Option<String> },
+    /// The relay does not take the certificate that we have shown: why not.
+    CertificateRefused(&'static str),
     /// What the library said.
     Other(String),
+}
+
+/// Why a relay does not take the certificate that was shown to it, when that is what its alert is about (RFC 8446
+/// section 6.2).
+pub(crate) fn refused_certificate(alert: AlertDescription) -> Option<&'static str> {
+    Some(match alert {
+        AlertDescription::UnknownCA => "no authority that it believes has issued it",
+        AlertDescription::CertificateExpired => "it has expired",
+        AlertDescription::CertificateRevoked => "it has been revoked",
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::DecryptError => "it is not one for a client, or it is malformed",
+        _ => return None,
+    })
 }
 
 /// What a proxy does instead of letting us through.
@@ -143,6 +161,9 @@ impl fmt::Display for Cause {
             Self::Version { relay_speaks: None } => {
                 write!(f, "the relay speaks none of this program's versions ({})", ProtocolVersion::list())
             }
+            Self::CertificateRefused(why) => {
+                write!(f, "the relay does not take the certificate shown to it: {why}")
+            }
             Self::Other(detail) => f.write_str(detail),
         }
     }
@@ -204,6 +225,9 @@ pub enum DialError {
         /// What each carrier met.
         failures: Vec<Failure>,
     },
+    /// The certificate that is to be shown cannot be read.
+    #[error("cannot read the certificate to show: {0}")]
+    ClientCertificate(String),
     /// This side could not even begin.
     #[error("cannot prepare TLS: {0}")]
     Setup(String),
@@ -234,6 +258,7 @@ impl DialError {
                 let advice = failures.iter().find_map(|failure| failure.cause.advice());
                 advice.unwrap_or("check that the relay runs there and that the network lets it through")
             }
+            Self::ClientCertificate(_) => "check the files of --client-cert and --client-key",
             Self::Setup(_) => "this is a bug; please report it",
         }
     }
@@ -242,7 +267,8 @@ impl DialError {
     /// what was configured.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Resolve { .. } | Self::NoSuchId => true,
+            // Somebody may be renewing the files.
+            Self::Resolve { .. } | Self::NoSuchId | Self::ClientCertificate(_) => true,
             Self::NotTrusted { .. } | Self::Version { .. } | Self::Setup(_) => false,
             Self::Unreachable { failures, .. } => failures.iter().all(|failure| failure.cause.may_pass()),
         }
@@ -303,6 +329,10 @@ impl Cause {
                 StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT,
             ) => Some("check that the relay runs behind the balancer that answers"),
             Self::Version { .. } => Some(UPGRADE),
+            Self::CertificateRefused(_) => Some(
+                "check the file of --client-cert, and with the relay's operator that its issuer is in the file of the \
+                 relay's --agent-ca",
+            ),
             _ => None,
         }
     }
@@ -311,6 +341,7 @@ impl Cause {
         !matches!(
             self,
             Self::UnusableProxy(_)
+                | Self::CertificateRefused(_)
                 | Self::Proxy {
                     problem: ProxyProblem::WantsPassword(_)
                         | ProxyProblem::RefusesPassword(_)

@@ -1,6 +1,6 @@
 //! The opening handshake of a WebSocket, and what it can fail by.
 
-use super::{Cause, VERSIONS_HEADER};
+use super::{Cause, VERSIONS_HEADER, refused_certificate};
 use crate::{
     traffic::Counted,
     websocket::{self, BoxedIo, Framing},
@@ -10,6 +10,7 @@ use http::{
     HeaderValue, StatusCode,
     header::{LOCATION, SEC_WEBSOCKET_PROTOCOL},
 };
+use std::io;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{self, client::IntoClientRequest, error::ProtocolError, handshake::client::Response},
@@ -54,9 +55,21 @@ pub(super) fn failure(error: tungstenite::Error, framing: Framing) -> Cause {
         tungstenite::Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => {
             Cause::NotARelay(StatusCode::SWITCHING_PROTOCOLS)
         }
+        tungstenite::Error::Io(error) => match refusal(&error) {
+            Some(why) => Cause::CertificateRefused(why),
+            None => Cause::other(&error),
+        },
         // Another protocol than HTTP, or an end in the middle of it.
         tungstenite::Error::Protocol(error) => Cause::Other(format!("the server is not a relay: {error}")),
         other => Cause::other(&other),
+    }
+}
+
+/// In TLS 1.3 the relay looks at our certificate when the handshake is over for us, so its alert comes here.
+fn refusal(error: &io::Error) -> Option<&'static str> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => refused_certificate(*alert),
+        _ => None,
     }
 }
 

@@ -18,7 +18,7 @@ pub struct WebServer {
     pub host: String,
     /// Its TCP port.
     pub port: u16,
-    /// Whether TLS is spoken. Its certificate has to lead to a root that this system trusts; nothing switches that off.
+    /// Whether TLS is spoken. Its certificate has to lead to a root that is trusted; nothing switches that off.
     pub tls: bool,
 }
 
@@ -91,6 +91,20 @@ impl WebServerError {
 /// # Errors
 /// [`WebServerError`], for the person who named the server.
 pub async fn connect(server: &WebServer, proxy: &ProxyChoice) -> Result<BoxedIo, WebServerError> {
+    let trust = TrustConfig::new(Trust::System)
+        .map_err(|error| WebServerError::Tls { host: server.host.clone(), detail: error.to_string() })?;
+    connect_trusting(server, proxy, &trust).await
+}
+
+/// The same, with other roots than the system's alone.
+///
+/// # Errors
+/// As above.
+pub async fn connect_trusting(
+    server: &WebServer,
+    proxy: &ProxyChoice,
+    trust: &TrustConfig,
+) -> Result<BoxedIo, WebServerError> {
     let WebServer { host, port, tls: has_tls } = server;
     let unreachable = |detail: String| WebServerError::Unreachable { host: host.clone(), detail };
     // What is known of a relay here is where it is, which is all that routes and tunnels look at.
@@ -124,7 +138,6 @@ pub async fn connect(server: &WebServer, proxy: &ProxyChoice) -> Result<BoxedIo,
         return Ok(io);
     }
     let failed = |detail: String| WebServerError::Tls { host: host.clone(), detail };
-    let trust = TrustConfig::new(Trust::System).map_err(|error| failed(error.to_string()))?;
     let config = trust.foreign_client_config().map_err(|error| failed(error.to_string()))?;
     match tokio::time::timeout(CARRIER_TIMEOUT, tls(io, host, config)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),

@@ -1,12 +1,16 @@
 //! Checks of settings against each other. None of them opens or reads anything.
 
-use crate::config::{Loaded, Problem};
+use super::identity;
+use crate::{
+    config::{Loaded, Problem},
+    tls::acme::{Challenge, InvalidAcmeSettings},
+};
 
 /// One question about the whole; it adds what it finds wrong.
 type Check = fn(&Loaded, &mut Vec<Problem>);
 
 /// Every check there is. An area adds its own here.
-const CHECKS: &[Check] = &[addresses_differ, certificate_has_key];
+const CHECKS: &[Check] = &[addresses_differ, certificate_has_key, certificate_is_ordered_or_given];
 
 /// Everything that is wrong.
 pub(super) fn all(loaded: &Loaded) -> Vec<Problem> {
@@ -31,5 +35,35 @@ fn certificate_has_key(loaded: &Loaded, problems: &mut Vec<Problem>) {
         (Some(_), None) => problems.push(Problem::about(&["key"], "the certificate needs its private key")),
         (None, Some(_)) => problems.push(Problem::about(&["cert"], "the private key needs its certificate")),
         _ => {}
+    }
+}
+
+fn certificate_is_ordered_or_given(loaded: &Loaded, problems: &mut Vec<Problem>) {
+    let settings = &loaded.settings;
+    let Some(acme) = identity::acme(&settings.tls) else {
+        if settings.tls.acme_email.is_some() || settings.tls.acme_ca_file.is_some() {
+            let what = "nothing is ordered from an ACME server without a host name";
+            problems.push(Problem::about(&["acme_domain"], what));
+        }
+        return;
+    };
+    if settings.tls.cert.is_some() {
+        let what = "a certificate is either given or ordered";
+        problems.push(Problem::about(&["cert", "acme_domain"], what));
+    }
+    if acme.challenge == Challenge::Http01 && settings.listen.http.is_none() {
+        let what = "http-01 needs a cleartext listener that port 80 leads to";
+        problems.push(Problem::about(&["acme_challenge", "http"], what));
+    }
+    if let Err(error) = acme.check() {
+        let field = match error {
+            InvalidAcmeSettings::Directory(_) => "acme_directory",
+            InvalidAcmeSettings::Email(_) => "acme_email",
+            InvalidAcmeSettings::Challenge(_) => "acme_challenge",
+            InvalidAcmeSettings::Domain(_)
+            | InvalidAcmeSettings::Wildcard(_)
+            | InvalidAcmeSettings::TooMany(_) => "acme_domain",
+        };
+        problems.push(Problem::about(&[field], error));
     }
 }

@@ -1,9 +1,7 @@
 //! QUIC: the handshake, and the size of packets that get through.
 
 use super::{
-    super::{
-        Cause, DialError, DialOptions, failure::trust_advice, quic_connection, race, trust_config, trust_in,
-    },
+    super::{Cause, DialError, DialOptions, failure::trust_advice, quic_connection, race, trust_config},
     Check, CheckName,
     report::Finding,
     version::Agreement,
@@ -55,7 +53,7 @@ pub(super) async fn checks(
         return Ok(QuicChecks::skipped("the URL or --transport allows WebSocket only"));
     }
     let Some(addresses) = addresses else { return Ok(QuicChecks::skipped("there is no address to dial")) };
-    let trust = trust_config(trust_in(relay, options))?;
+    let trust = trust_config(relay, options)?;
     let begun = Instant::now();
     let connected = timeout(HANDSHAKE_TIMEOUT, connect(relay, &trust, addresses)).await;
     let (connection, endpoint) = match connected.unwrap_or(Err(Cause::Silent)) {

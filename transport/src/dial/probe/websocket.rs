@@ -76,7 +76,7 @@ pub(super) async fn checks(
     let Some(io) = connected else { return Ok(checks) };
 
     let begun = Instant::now();
-    let trust = trust_config(trust_in(relay, options))?;
+    let trust = trust_config(relay, options)?;
     let (finding, secured) = secure(relay, options, &trust, io).await;
     checks.tls = finding.since(CheckName::Tls, begun);
     let Some(io) = secured else {
