@@ -7,6 +7,8 @@
 //! `src/bin/demo.rs` is `make demo`, `src/bin/bench.rs` is `make bench`, `tests/stories.rs` and
 //! `tests/lab.rs` are the tests.
 
+pub mod acme;
+pub mod authority;
 pub mod files;
 pub mod lab;
 pub mod loopback;

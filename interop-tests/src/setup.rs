@@ -61,12 +61,30 @@ impl Relay {
     /// # Errors
     /// When it does not say where it listens.
     pub fn start_on(directory: &Path, listen: &str) -> Result<Self> {
+        Self::start_as("relay", &mut Self::command(directory, listen)?, directory)
+    }
+
+    /// The command that starts a relay with its state in `directory`, for more arguments and variables.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn command(directory: &Path, listen: &str) -> Result<Command> {
         let mut command = Command::new(programs::own("converge-relay")?);
-        command
-            // A slow machine must not cut sessions that a test lets finish.
-            .args(["--listen", listen, "--http", "127.0.0.1:0", "--drain-timeout", "50s", "--state-dir"])
-            .arg(directory.join("relay-state"));
-        let mut process = Process::start("relay", clean(&mut command), directory)?;
+        // A slow machine must not cut sessions that a test lets finish.
+        clean(&mut command).args(["--listen", listen, "--drain-timeout", "50s", "--state-dir"]);
+        command.arg(directory.join("relay-state"));
+        Ok(command)
+    }
+
+    /// Starts such a command, with a cleartext listener on any free port unless it has one. Its log is `logs/name.log`.
+    ///
+    /// # Errors
+    /// When it does not say where it listens.
+    pub fn start_as(name: &str, command: &mut Command, logs: &Path) -> Result<Self> {
+        if !command.get_args().any(|argument| argument == "--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
+        let mut process = Process::start(name, command, logs)?;
         let url = process.wait_for("its URL", |line| line.strip_prefix("relay: ").map(str::to_owned))?;
         let http =
             process.wait_for("its cleartext URL", |line| line.strip_prefix("http:  ").map(str::to_owned))?;

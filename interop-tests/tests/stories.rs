@@ -24,9 +24,11 @@ fn tell(carrier: Carrier, story: fn(&mut Setup) -> anyhow::Result<()>) {
 }
 
 mod stories {
+    mod acme;
     mod agent_life;
     mod ansible;
     mod bad_input;
+    mod certificates;
     mod clocks;
     mod doctor;
     mod dropbear;
