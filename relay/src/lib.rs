@@ -29,4 +29,4 @@ mod sockets;
 
 pub use config::Config;
 pub use server::{Addresses, BindError, Counts, Relay, Stopped};
-pub use sockets::Sockets;
+pub use sockets::{Passed, Sockets};

@@ -6,10 +6,14 @@ mod reload;
 mod service_manager;
 mod signals;
 
-use self::{log::Log, reload::Reloading, signals::Signals};
+use self::{
+    log::Log,
+    reload::{Read, Reloading},
+    signals::Signals,
+};
 use crate::{
     command_line::{Action, CommandLine},
-    config::{self, Config, Loaded, Problems, Reload, resolve},
+    config::{self, Config, Loaded, Problems, resolve},
     server::{Relay, Stopped},
     sockets::Sockets,
 };
@@ -28,7 +32,7 @@ const BAD_CONFIGURATION: u8 = 2;
 pub fn run(command_line: &CommandLine) -> ExitCode {
     converge_certs::install_provider();
     let done = match command_line.action() {
-        Action::Run => configure(command_line).map(|(loaded, config)| start(command_line, loaded, config)),
+        Action::Run => start(command_line),
         Action::CheckConfig => check(command_line).map(|report| print(&report)),
         Action::ExampleConfig => Ok(print(&config::example::file())),
     };
@@ -40,10 +44,23 @@ pub fn run(command_line: &CommandLine) -> ExitCode {
     })
 }
 
-fn configure(command_line: &CommandLine) -> Result<(Loaded, Config), Problems> {
-    let loaded = Loaded::new(command_line)?;
+/// Everything is checked before anything is opened; but where the relay listens, the service manager may have decided.
+fn start(command_line: &CommandLine) -> Result<ExitCode, Problems> {
+    // First, as there must be no other thread yet.
+    let (sockets, passed) = match activation::sockets() {
+        Ok(sockets) => sockets,
+        Err(error) => return Ok(failed(&error)),
+    };
+    let loaded = Loaded::new(command_line)?.on(passed);
     let config = resolve::resolve(&loaded)?;
-    Ok((loaded, config))
+    let log = Log::install(&config.live.log);
+    let read = Read { command_line: command_line.clone(), passed, running: loaded.given };
+    Ok(serve(config, sockets, read, log).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("converge-relay: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn check(command_line: &CommandLine) -> Result<String, Problems> {
@@ -63,27 +80,8 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn start(command_line: &CommandLine, loaded: Loaded, config: Config) -> ExitCode {
-    let log = Log::install(&config.live.log);
-    // Before there is any other thread.
-    let served = activation::sockets().and_then(|sockets| serve(command_line, loaded, config, sockets, log));
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("converge-relay: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 #[tokio::main]
-async fn serve(
-    command_line: &CommandLine,
-    loaded: Loaded,
-    config: Config,
-    sockets: Sockets,
-    log: Log,
-) -> anyhow::Result<()> {
+async fn serve(config: Config, sockets: Sockets, read: Read, log: Log) -> anyhow::Result<()> {
     let has_public_url = config.public_url.is_some();
     let relay = Relay::bind_with(config, sockets)
         .map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
@@ -92,24 +90,21 @@ async fn serve(
 
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
     let reload = relay.reload();
-    let live = reload.clone();
     let mut tasks = JoinSet::new();
-    let reloading = Reloading { command_line: command_line.clone(), running: loaded.given, reload, log };
+    let reloading = Reloading { read, reload: reload.clone(), log };
     signals.serve(&mut tasks, stop.clone(), stop_now.clone(), reloading);
     service_manager::ready("no agents yet");
     tasks.spawn(service_manager::keep_told(relay.counts()));
-    tasks.spawn(tell_of_the_end(stop.clone(), live));
-    let stopped = relay.run(stop, stop_now).await;
+    let tell_of_the_end = async {
+        stop.cancelled().await;
+        service_manager::stopping(reload.live().drain_timeout);
+    };
+    let (stopped, ()) = tokio::join!(relay.run(stop.clone(), stop_now), tell_of_the_end);
     match stopped {
         Stopped::Clean => tracing::info!("stopped; every session had ended"),
         Stopped::SessionsCut => tracing::info!("stopped; sessions were cut"),
     }
     Ok(())
-}
-
-async fn tell_of_the_end(stop: CancellationToken, reload: Reload) {
-    stop.cancelled().await;
-    service_manager::stopping(reload.live().drain_timeout);
 }
 
 /// What is copied goes to standard output; the rest is log.

@@ -67,14 +67,12 @@ pub enum BindError {
         source: io::Error,
     },
     /// The sockets of a service manager do not fit together.
-    #[error(
-        "the sockets that were passed have different ports for TCP ({tcp}) and UDP ({udp}); one URL needs one port"
-    )]
-    Ports {
+    #[error("the passed sockets have different addresses, {tcp} (tcp) and {udp} (udp); one URL needs one")]
+    Addresses {
         /// Of TCP.
-        tcp: u16,
+        tcp: SocketAddr,
         /// Of UDP.
-        udp: u16,
+        udp: SocketAddr,
     },
     /// The certificate does not serve.
     #[error("cannot use the certificate: {0}")]

@@ -26,6 +26,15 @@ pub struct Sockets {
     pub http: Option<StdTcpListener>,
 }
 
+/// The addresses of sockets that were passed. They are what the relay listens on, whatever the settings say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Of the UDP or TCP socket.
+    pub listen: Option<SocketAddr>,
+    /// Of the one for cleartext HTTP.
+    pub http: Option<SocketAddr>,
+}
+
 /// Sockets that a relay serves.
 pub(crate) struct OpenSockets {
     pub(crate) endpoint: Endpoint,
@@ -45,6 +54,17 @@ impl OpenSockets {
 }
 
 impl Sockets {
+    /// Where those are that are there.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn passed(&self) -> io::Result<Passed> {
+        let Self { tcp, udp, http } = self;
+        let tcp = tcp.as_ref().map(StdTcpListener::local_addr).transpose()?;
+        let udp = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
+        Ok(Passed { listen: udp.or(tcp), http: http.as_ref().map(StdTcpListener::local_addr).transpose()? })
+    }
+
     /// Opens those that are not there yet.
     pub(crate) fn open(self, config: &Config) -> Result<OpenSockets, BindError> {
         let Self { tcp, udp, http } = self;
@@ -79,9 +99,9 @@ fn both(
             let udp_error = |source| bind_error(config.listen, "udp", source);
             let address = udp.local_addr().map_err(udp_error)?;
             let tcp = tcp.map_or_else(|| bind_tcp(address), |tcp| adopt(tcp, address))?;
-            let tcp_port = tcp.local_addr().map_err(|source| bind_error(address, "tcp", source))?.port();
-            if tcp_port != address.port() {
-                return Err(BindError::Ports { tcp: tcp_port, udp: address.port() });
+            let tcp_address = tcp.local_addr().map_err(|source| bind_error(address, "tcp", source))?;
+            if tcp_address != address {
+                return Err(BindError::Addresses { tcp: tcp_address, udp: address });
             }
             Ok((tcp, quic::listen_on(udp, &config.identity).map_err(udp_error)?))
         }

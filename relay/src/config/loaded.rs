@@ -1,7 +1,10 @@
 //! Flags, environment and file as one, and where each value came from.
 
 use super::{file::File, problem::Problem};
-use crate::command_line::{self, CommandLine, Settings};
+use crate::{
+    command_line::{self, CommandLine, Settings},
+    sockets::Passed,
+};
 use clap::parser::ValueSource;
 use std::{fmt, path::PathBuf};
 
@@ -19,6 +22,8 @@ pub struct Loaded {
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// A socket that the relay was given.
+    Socket,
     /// A flag.
     Flag,
     /// A variable.
@@ -69,6 +74,23 @@ impl Loaded {
         };
         let settings = command_line.settings().over(in_file, &typed);
         Ok(Self { settings, given, file: path })
+    }
+
+    /// Puts the addresses of sockets that were passed over all that was said, so that checks see where the relay will
+    /// really listen.
+    #[must_use]
+    pub fn on(mut self, passed: Passed) -> Self {
+        let listen = &mut self.settings.listen;
+        for (field, setting, address) in
+            [("listen", &mut listen.listen, passed.listen), ("http", &mut listen.http, passed.http)]
+        {
+            let given = self.given.iter_mut().find(|given| given.field == field);
+            let (Some(address), Some(given)) = (address, given) else { continue };
+            *setting = Some(address);
+            given.text = Some(Text { text: address.to_string(), shown: true });
+            given.origin = Origin::Socket;
+        }
+        self
     }
 
     /// Where a field's value came from.
@@ -131,6 +153,7 @@ impl fmt::Debug for Text {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Socket => "socket",
             Self::Flag => "flag",
             Self::Environment => "environment",
             Self::File => "file",
@@ -198,6 +221,15 @@ mod tests {
         let loaded = loaded("[limits]\ndrain-timeout = '1m'\n", &["--drain-timeout", "10s"]);
         assert_eq!(loaded.settings.limits.drain_timeout.unwrap().0.as_secs(), 10);
         assert!(loaded.is_said("drain_timeout"));
+    }
+
+    #[test]
+    fn sockets_that_were_passed_go_before_everything() {
+        let passed = Passed { listen: Some("192.0.2.1:3".parse().unwrap()), http: None };
+        let loaded = loaded("", &["--listen", "127.0.0.1:2"]).on(passed);
+        assert_eq!(loaded.settings.listen.listen, passed.listen);
+        assert_eq!((loaded.origin("listen"), loaded.origin("http")), (Origin::Socket, Origin::Unset));
+        assert!(loaded.to_string().contains("192.0.2.1:3  (socket)"));
     }
 
     #[test]

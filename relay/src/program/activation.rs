@@ -1,7 +1,7 @@
 //! Sockets that a service manager has opened for the relay (socket activation, `sd_listen_fds(3)`). They outlive a relay,
 //! so that it can be started again while connections wait for the next one.
 
-use crate::sockets::Sockets;
+use crate::sockets::{Passed, Sockets};
 use anyhow::{Context, anyhow, ensure};
 use listenfd::ListenFd;
 use std::net::{TcpListener, UdpSocket};
@@ -13,7 +13,7 @@ const HTTP: &str = "http";
 /// environment.
 ///
 /// A socket named `http` is for cleartext HTTP. Any other is told by its type: UDP for QUIC, TCP for HTTPS.
-pub(super) fn sockets() -> anyhow::Result<Sockets> {
+pub(super) fn sockets() -> anyhow::Result<(Sockets, Passed)> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
     let mut passed = ListenFd::from_env();
@@ -24,7 +24,8 @@ pub(super) fn sockets() -> anyhow::Result<Sockets> {
         add(&mut sockets, name, socket)
             .with_context(|| format!("cannot use socket {} ({name:?}) of the service manager", index + 1))?;
     }
-    Ok(sockets)
+    let addresses = sockets.passed().context("cannot use the sockets of the service manager")?;
+    Ok((sockets, addresses))
 }
 
 enum Socket {

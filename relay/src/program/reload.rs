@@ -4,17 +4,36 @@ use super::{log::Log, service_manager};
 use crate::{
     command_line::CommandLine,
     config::{Given, Live, Loaded, Problems, Reload, resolve},
+    sockets::Passed,
 };
 use tracing::{error, info, warn};
 
-/// What it takes to read the configuration again.
-pub(super) struct Reloading {
-    /// What was typed stays as it is; only the file can be another.
+/// What was read at the start. What was typed and the sockets stay as they are; only the file can be another.
+pub(super) struct Read {
     pub(super) command_line: CommandLine,
+    pub(super) passed: Passed,
     /// What the relay runs with.
     pub(super) running: Vec<Given>,
+}
+
+/// What it takes to read the configuration again.
+pub(super) struct Reloading {
+    pub(super) read: Read,
     pub(super) reload: Reload,
     pub(super) log: Log,
+}
+
+impl Read {
+    async fn again(&self) -> Result<(Loaded, Live), Problems> {
+        let (command_line, passed) = (self.command_line.clone(), self.passed);
+        let reading = tokio::task::spawn_blocking(move || {
+            let loaded = Loaded::new(&command_line)?.on(passed);
+            let live = resolve::reload(&loaded)?;
+            Ok((loaded, live))
+        });
+        // Only a panic has no result.
+        reading.await.unwrap_or_else(|error| Err(crate::config::Problem::new(error).into()))
+    }
 }
 
 impl Reloading {
@@ -22,7 +41,7 @@ impl Reloading {
     /// would not start changes nothing.
     pub(super) async fn again(&mut self) {
         service_manager::reloading();
-        let status = match self.read().await {
+        let status = match self.read.again().await {
             Ok((loaded, live)) => self.take_over(loaded.given, live),
             Err(problems) => {
                 for line in problems.to_string().lines() {
@@ -34,19 +53,8 @@ impl Reloading {
         service_manager::ready(&status);
     }
 
-    async fn read(&self) -> Result<(Loaded, Live), Problems> {
-        let command_line = self.command_line.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            let loaded = Loaded::new(&command_line)?;
-            let live = resolve::reload(&loaded)?;
-            Ok((loaded, live))
-        });
-        // Only a panic has no result.
-        reading.await.unwrap_or_else(|error| Err(crate::config::Problem::new(error).into()))
-    }
-
     fn take_over(&mut self, given: Vec<Given>, live: Live) -> String {
-        let (now, later) = changes(&mut self.running, given);
+        let (now, later) = changes(&mut self.read.running, given);
         self.log.change(&live.log);
         // Also when nothing else has changed: what a path leads to may have.
         self.reload.apply(live);

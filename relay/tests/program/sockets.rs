@@ -66,9 +66,13 @@ fn relay_can_be_restarted_without_a_refused_connection() {
     assert!(url.starts_with(&format!("https://{}#", held.udp.local_addr().unwrap())), "{url}");
     assert_eq!(relay.printed("http: "), format!("ws://{http}"));
     assert!(health(http).unwrap().ends_with("ok\n"));
+    // Checks see where it listens, and a reload does not take the file's address for a change.
+    relay.signal(Signal::HUP);
+    relay.logs("the configuration was read again");
 
     relay.signal(Signal::TERM);
     assert!(relay.ended().success());
+    assert!(!relay.log().contains("by a restart"), "{}", relay.log());
     // Nobody is there, and nobody is refused.
     let waiting = std::thread::spawn(move || health(http));
     let mut next = Running::of(&files, &mut held.relay(&files, "listen:listen:http"));
@@ -91,6 +95,19 @@ fn sockets_are_told_by_type_and_those_that_cannot_be_told_are_refused() {
         assert_eq!(relay.ended().code(), Some(1));
         assert!(relay.log().contains(said), "{}", relay.log());
     }
+}
+
+#[test]
+fn passed_sockets_of_different_addresses_are_refused() {
+    let files = Files::new("");
+    let held = Held { udp: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), ..Held::new() };
+    let mut relay = Running::of(&files, &mut held.relay(&files, "listen:listen:http"));
+    assert_eq!(relay.ended().code(), Some(1));
+    let log = relay.log();
+    assert!(
+        log.contains(&held.udp.local_addr().unwrap().to_string()) && log.contains("different addresses"),
+        "{log}"
+    );
 }
 
 /// systemd's own program holds the socket, and starts the relay when somebody comes.
