@@ -6,10 +6,11 @@ use crate::{
     life::{self, EndReason, Life, LifeConfig, LifeTask},
     relay::announce::Announcement,
     relay::diagnosis,
-    relay::link::{Dialer, RelayEvent, RelayLink},
+    relay::link::{DialedLink, Dialer, RelayEvent, RelayLink},
     relay::operator::Operator,
     relay::registration::RegistrationError,
     relay::sessions::Sessions,
+    relay::token::TokenError,
     ssh::{SshConfigError, SshServer, SshServerConfig},
 };
 use converge_proto::{
@@ -17,7 +18,7 @@ use converge_proto::{
     rendezvous::{Goaway, Registered},
 };
 use converge_transport::{
-    Carrier, CarrierMemory, CloseCode, DialError, DialOptions, Link, LinkError, NetworkChanges, QuicRetry,
+    Carrier, CarrierMemory, CloseCode, DialError, DialOptions, LinkError, NetworkChanges, QuicRetry,
     StreamError, probe::Report, sleep_until,
 };
 use futures_util::future::BoxFuture;
@@ -62,6 +63,9 @@ pub enum AgentError {
         /// What happened.
         error: DialError,
     },
+    /// What the relay is to be shown cannot be had.
+    #[error("{0}")]
+    Token(TokenError),
     /// The relay does not want this agent.
     #[error("{0}")]
     Registration(RegistrationError),
@@ -103,6 +107,7 @@ impl Agent {
             wanted: config.id,
             job: config.job,
             operator: Operator { life: life.clone(), is_heard: config.hears_operator },
+            token: config.token,
         };
         Ok(Self {
             dialer,
@@ -223,7 +228,7 @@ impl Agent {
             && match error {
                 AgentError::Dial { error } => !error.may_pass(),
                 AgentError::Registration(error) => !error.may_pass(),
-                AgentError::Ssh(_) | AgentError::HostKey(_) => true,
+                AgentError::Ssh(_) | AgentError::HostKey(_) | AgentError::Token(_) => true,
             }
     }
 
@@ -372,7 +377,7 @@ enum LinkEnd {
 enum NextLink {
     No,
     /// May be given up.
-    Dialing(BoxFuture<'static, Result<(Dialer, Link), AgentError>>),
+    Dialing(BoxFuture<'static, Result<(Dialer, DialedLink), AgentError>>),
     /// The relay may have changed over already.
     Registering(BoxFuture<'static, Result<RelayLink, AgentError>>),
 }

@@ -161,6 +161,7 @@ impl AgentArguments {
         let working_dir = std::env::current_dir().context("cannot find out the working directory")?;
         let (relay, proxy) = (self.relay.url()?, self.relay.proxy()?);
         let client_certificate = self.relay.client_certificate()?;
+        let token = self.relay.token_source(&relay, &proxy)?;
         let place = self.place.place()?;
         // The last of what can be wrong, because it may go over the network.
         let host_key = directory.host_key(rand::random()).map_err(whole)?;
@@ -168,6 +169,7 @@ impl AgentArguments {
         let job = self.job.job();
         let login_text = LoginText::new(&job, step).inside(place.as_ref());
         Ok(Config {
+            token,
             relay,
             insecure: self.relay.insecure,
             hears_operator: !self.relay.ignore_operator,

@@ -1,7 +1,8 @@
 //! What an agent runs with.
 
 use crate::{
-    events::Events, job::ci::CiJob, life::login_text::LoginText, place::Place, ssh::Policy, users::Users,
+    events::Events, job::ci::CiJob, life::login_text::LoginText, place::Place, relay::token::TokenSource,
+    ssh::Policy, users::Users,
 };
 use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
 use converge_transport::{ClientCertificate, ProxyChoice};
@@ -23,6 +24,8 @@ pub struct Config {
     pub id: Option<Id>,
     /// Whether the relay's operator may end the agent, give it more time, and show messages.
     pub hears_operator: bool,
+    /// What the relay is shown.
+    pub token: TokenSource,
     /// The CI job the agent runs in.
     pub job: CiJob,
     /// The agent directory, for `$agentdir`.

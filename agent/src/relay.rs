@@ -8,3 +8,4 @@ pub(crate) mod operator;
 pub mod registration;
 mod reporter;
 pub(crate) mod sessions;
+pub mod token;

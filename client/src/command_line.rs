@@ -12,6 +12,7 @@ use crate::{
     openssh::{self, Program},
     platform, proxy, ssh_config,
     target::{Target, TargetOptions, say},
+    token,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use converge_proto::{Address, CarrierChoice, RelayUrl, version::ProtocolVersion};
@@ -56,6 +57,12 @@ struct Common {
     /// HTTPS_PROXY, ALL_PROXY and NO_PROXY decide
     #[arg(long, env = "CONVERGE_PROXY", value_name = "URL", global = true, hide_env_values = true)]
     proxy: Option<String>,
+    /// What the relay wants to see; better in CONVERGE_TOKEN or a file, as others can see command lines
+    #[arg(long, env = "CONVERGE_TOKEN", value_name = "TOKEN", global = true, hide_env_values = true)]
+    token: Option<String>,
+    /// A file with it
+    #[arg(long, env = "CONVERGE_TOKEN_FILE", value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
     /// Say nothing but errors
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -131,8 +138,25 @@ pub struct WsProxy {
     /// Plain bytes in WebSocket messages, without frames
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    token: TokenVariable,
     /// ws://host/client/ID or wss://host/client/ID
     url: Address,
+}
+
+/// A token from the environment only.
+#[derive(Args)]
+struct TokenVariable {
+    /// What the relay wants to see
+    #[arg(long, env = "CONVERGE_TOKEN", value_name = "TOKEN", hide = true, hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl TokenVariable {
+    fn options(&self) -> Result<TargetOptions, ClientError> {
+        let token = token::given(self.token.as_deref(), None)?;
+        Ok(TargetOptions { token, ..TargetOptions::default() })
+    }
 }
 
 /// `tcptows`: a local TCP port; each connection to it is a session.
@@ -142,6 +166,8 @@ pub struct TcpToWs {
     /// Plain bytes in WebSocket messages, without frames
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    token: TokenVariable,
     /// The local port, on loopback
     port: u16,
     /// ws://host/client/ID or wss://host/client/ID
@@ -160,6 +186,7 @@ impl Common {
             carriers: self.carriers(),
             insecure: self.insecure,
             proxy: self.proxy()?,
+            token: token::given(self.token.as_deref(), self.token_file.as_deref())?,
             wait: self.wait,
             quiet: self.quiet,
         };
@@ -245,7 +272,7 @@ impl WsProxy {
     /// # Errors
     /// [`ClientError`], to be printed.
     pub fn run(self) -> Result<u8, ClientError> {
-        let target = Target::new(self.url, TargetOptions::default())?;
+        let target = Target::new(self.url, self.token.options()?)?;
         let done =
             if self.raw { block_on(proxy::run_raw(&target)) } else { block_on(proxy::run(&target, None)) };
         done.map(|()| 0)
@@ -258,7 +285,7 @@ impl TcpToWs {
     /// # Errors
     /// [`ClientError`], to be printed.
     pub fn run(self) -> Result<u8, ClientError> {
-        let target = Target::new(self.url, TargetOptions::default())?;
+        let target = Target::new(self.url, self.token.options()?)?;
         let framing = if self.raw { listen::Framing::Raw } else { listen::Framing::Converge };
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         block_on(listen_until_signal(target, listen, framing)).map(|()| 0)

@@ -1,8 +1,11 @@
 //! The user's configuration file: `converge/config.toml` in `$XDG_CONFIG_HOME`, else in `~/.config`; on Windows in
 //! `%APPDATA%`.
 
-use crate::{error::ClientError, platform};
-use converge_proto::RelayUrl;
+use crate::{error::ClientError, platform, token};
+use converge_proto::{
+    RelayUrl,
+    rendezvous::{Token, token::InvalidToken},
+};
 use serde::Deserialize;
 use std::{
     fs, io,
@@ -14,12 +17,18 @@ use std::{
 pub struct ConfigFile {
     /// The relay to use when neither the address nor the command line names one.
     pub relay: Option<RelayUrl>,
+    /// What that relay is shown, and no other.
+    pub token: Option<Token>,
+    /// A file with it.
+    pub token_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {
     relay: Option<String>,
+    token: Option<String>,
+    token_file: Option<PathBuf>,
 }
 
 impl ConfigFile {
@@ -51,7 +60,29 @@ impl ConfigFile {
         let raw: Raw =
             toml::from_str(&text).map_err(|error| wrong(error.to_string().trim().replace('\n', " ")))?;
         let relay = raw.relay.map(|url| url.parse::<RelayUrl>()).transpose();
-        Ok(Self { relay: relay.map_err(|error| wrong(format!("relay: {error}")))? })
+        let relay = relay.map_err(|error| wrong(format!("relay: {error}")))?;
+        let token = raw.token.map(|token| token.parse()).transpose();
+        let token = token.map_err(|error: InvalidToken| wrong(format!("token: {error}")))?;
+        if relay.is_none() && (token.is_some() || raw.token_file.is_some()) {
+            return Err(wrong("it has a token and does not say for which relay".to_owned()));
+        }
+        Ok(Self { relay, token, token_file: raw.token_file })
+    }
+
+    /// The token, when this is the relay that it is for: an address that names another one must not get it.
+    ///
+    /// # Errors
+    /// [`ClientError::Usage`] when its file cannot be read.
+    pub fn token_for(&self, relay: &RelayUrl) -> Result<Option<Token>, ClientError> {
+        let place = |relay: &RelayUrl| relay.with_scheme(relay.http_scheme(), "");
+        if self.relay.as_ref().is_none_or(|own| place(own) != place(relay)) {
+            return Ok(None);
+        }
+        match (&self.token, &self.token_file) {
+            (Some(token), _) => Ok(Some(token.clone())),
+            (None, Some(file)) => token::read(file).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 }
 
@@ -81,6 +112,19 @@ mod tests {
     fn relay_is_read() {
         let relay = read("relay = 'https://relay:4433'").unwrap().relay.unwrap();
         assert_eq!(relay.to_string(), "https://relay:4433");
+    }
+
+    #[test]
+    fn token_is_for_its_own_relay_only() {
+        let file = read("relay = 'https://relay:4433'\ntoken = 'abc'").unwrap();
+        let token = |relay: &str| file.token_for(&relay.parse().unwrap()).unwrap().is_some();
+        assert!(token("https://relay:4433") && token("wss://relay:4433") && token("quic://relay:4433"));
+        for other in ["https://relay", "https://other:4433", "ws://relay:4433", "https://relay:4433/base"] {
+            assert!(!token(other), "{other}");
+        }
+        assert!(read("token = 'abc'").unwrap_err().contains("for which relay"));
+        let error = read("relay = 'https://relay'\ntoken = 'hunter 2'").unwrap_err();
+        assert!(error.contains("token: ") && !error.contains("hunter"), "{error}");
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl ClientError {
         match self {
             Self::Usage(_) | Self::Local { .. } => ExitStatus::Usage,
             Self::NoSuchId { .. } | Self::Dial { error: DialError::NoSuchId } => ExitStatus::NoSuchId,
+            Self::Dial { error: DialError::NotAdmitted(_) } => ExitStatus::Refused,
             Self::Dial { .. } => ExitStatus::Unreachable,
             Self::Refused { code, .. } => match *code {
                 RefusalCode::NO_SUCH_ID => ExitStatus::NoSuchId,
@@ -141,6 +142,8 @@ mod tests {
         assert_eq!(refused(RefusalCode::STOPPING), 4);
         assert_eq!(refused(RefusalCode::LIMIT), 5);
         assert_eq!(refused(RefusalCode::UNSUPPORTED), 5);
+        assert_eq!(refused(RefusalCode::UNAUTHORIZED), 5);
+        assert_eq!(refused(RefusalCode::FORBIDDEN), 5);
         assert_eq!(refused(RefusalCode::AGENT_LOST), 7);
         assert_eq!(ClientError::Lost(StreamError::EndInsideFrame).exit_status() as u8, 7);
     }

@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod session;
 pub mod ssh_config;
 pub mod target;
+pub mod token;
 
 mod platform;
 

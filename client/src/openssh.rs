@@ -72,6 +72,10 @@ pub fn run(program: Program, target: &Target, arguments: &[OsString]) -> Result<
         // Not as an argument of the ProxyCommand: everybody on this machine can read those.
         command.env("CONVERGE_PROXY", proxy);
     }
+    if let Some(token) = &target.token {
+        // As above. ssh hands none of its environment on, unless it is told to by name.
+        command.env("CONVERGE_TOKEN", token.secret());
+    }
     command.args(program.arguments(&target.host_name(), arguments));
     let status = platform::run_in_foreground(&mut command).map_err(|source| ClientError::Local {
         what: format!("cannot run {}; is OpenSSH installed?", program.name()),

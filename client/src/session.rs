@@ -117,8 +117,11 @@ fn copy_error(error: SessionCopyError) -> ClientError {
 pub async fn look_up_host_key(target: &Target) -> Result<HostKey, ClientError> {
     let link = dial_relay(target, Role::Client(&target.address.id)).await?;
     let mut stream = link.open_stream().await.map_err(StreamError::from)?;
-    let lookup =
-        Lookup { id: target.address.id.clone(), wait_ms: question::wait_ms(target.wait), token: None };
+    let lookup = Lookup {
+        id: target.address.id.clone(),
+        wait_ms: question::wait_ms(target.wait),
+        token: target.token.clone(),
+    };
     stream.send.write_frame(&lookup.to_frame()).await?;
     let found: Found = question::answer(&mut stream, &mut once(|left| target.say_waiting(left))).await?;
     target.check_host_key(&found.host_key)?;
@@ -141,7 +144,7 @@ fn once(mut tell: impl FnMut(Duration)) -> impl FnMut(Duration) {
 /// # Errors
 /// [`ClientError`].
 pub async fn connect_raw(target: &Target) -> Result<(Stream, Link), ClientError> {
-    let link = dial_relay(target, Role::RawClient(&target.address.id)).await?;
+    let link = dial_relay(target, Role::RawClient(&target.address.id, target.token.as_ref())).await?;
     let stream = link.open_stream().await.map_err(StreamError::from)?;
     Ok((stream, link))
 }

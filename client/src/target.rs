@@ -1,7 +1,7 @@
 //! Which agent, on which relay, dialed how.
 
 use crate::{config_file::ConfigFile, error::ClientError, platform};
-use converge_proto::{Address, CarrierChoice, HostKey, RelayUrl};
+use converge_proto::{Address, CarrierChoice, HostKey, RelayUrl, rendezvous::Token};
 use converge_transport::{CarrierMemory, DialOptions, ProxyChoice};
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +14,8 @@ pub struct Target {
     pub relay: RelayUrl,
     /// How to dial the relay.
     pub options: DialOptions,
+    /// What the relay is shown.
+    pub token: Option<Token>,
     /// How long to wait for an agent that is not there yet.
     pub wait: Duration,
     /// Say nothing but errors.
@@ -31,6 +33,8 @@ pub struct TargetOptions {
     pub insecure: bool,
     /// `--proxy`; without it the environment decides.
     pub proxy: Option<ProxyChoice>,
+    /// `--token` or `--token-file`.
+    pub token: Option<Token>,
     /// `--wait`.
     pub wait: Duration,
     /// `--quiet`.
@@ -43,7 +47,7 @@ impl Target {
     /// # Errors
     /// [`ClientError::Usage`] when none of them names one.
     pub fn new(address: Address, options: TargetOptions) -> Result<Self, ClientError> {
-        let TargetOptions { relay, carriers, insecure, proxy, wait, quiet } = options;
+        let TargetOptions { relay, carriers, insecure, proxy, token, wait, quiet } = options;
         let relay = match address.relay.clone().or(relay) {
             Some(relay) => relay,
             None => ConfigFile::load()?.relay.ok_or_else(|| {
@@ -54,6 +58,10 @@ impl Target {
                 ))
             })?,
         };
+        let token = match token {
+            Some(token) => Some(token),
+            None => ConfigFile::load()?.token_for(&relay)?,
+        };
         let relay = match carriers {
             Some(carriers) => relay.with_carriers(carriers),
             None => relay,
@@ -63,7 +71,7 @@ impl Target {
             proxy: proxy.unwrap_or_else(ProxyChoice::from_environment),
             memory: Some(Arc::new(carrier_memory())),
         };
-        Ok(Self { address, relay, options, wait, quiet })
+        Ok(Self { address, relay, options, token, wait, quiet })
     }
 
     /// The address with its relay, for a child process that has no configuration of its own.

@@ -361,7 +361,8 @@ pub fn make_key(path: &Path) -> Result<()> {
 pub fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
-        let is_setting = ["SSH_AUTH_SOCK", "RUNNER_TEMP", "AGENT_TEMPDIRECTORY"].contains(&&*name_text);
+        let is_setting = ["SSH_AUTH_SOCK", "RUNNER_TEMP", "AGENT_TEMPDIRECTORY"].contains(&&*name_text)
+            || name_text.starts_with("ACTIONS_ID_TOKEN_");
         if is_setting || name_text.starts_with("CONVERGE_") {
             command.env_remove(&name);
         }

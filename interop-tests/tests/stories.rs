@@ -24,6 +24,7 @@ fn tell(carrier: Carrier, story: fn(&mut Setup) -> anyhow::Result<()>) {
 }
 
 mod stories {
+    mod access;
     mod acme;
     mod agent_life;
     mod ansible;

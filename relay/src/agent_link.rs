@@ -3,6 +3,7 @@
 mod requests;
 
 use crate::{
+    access::{Credentials, Grant, Refusal, Scope},
     directory::{AgentStay, NewAgent},
     first_frame, limits,
     peer::Peer,
@@ -46,16 +47,25 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
     if shared.draining.is_cancelled() {
         return refuse(link, control, &stopping()).await;
     }
+    let grant = match admit(shared, &verified, peer).await {
+        Ok(grant) => grant,
+        Err(refusal) => return refuse(link, control, &refusal.refused()).await,
+    };
     let agent = Arc::new(Agent {
         number: LinkNumber(shared.next_link()),
         link: link.clone(),
         verified,
+        grant,
         sessions: Semaphore::new(limits::MAX_SESSIONS_PER_AGENT as usize),
     });
     let registration = match shared.registry.register(agent.clone()).await {
         Ok(registration) => registration,
         Err(error @ RegisterError::Full) => {
             let refused = Refused { code: RefusalCode::LIMIT, text: Line::new(error.to_string()) };
+            return refuse(link, control, &refused).await;
+        }
+        Err(error @ RegisterError::Held(_)) => {
+            let refused = Refused { code: RefusalCode::FORBIDDEN, text: Line::new(error.to_string()) };
             return refuse(link, control, &refused).await;
         }
     };
@@ -66,6 +76,25 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
     info!(%id, %fingerprint, %carrier, peer = %peer.address, link = agent.number.0, certificate, "agent registered");
     let why = run(shared, &link, control, &agent, registration, peer).await;
     info!(%id, link = agent.number.0, reason = %why, "agent gone");
+}
+
+/// Whether the agent may register, and with the ID it wants. Nothing is held for it meanwhile.
+async fn admit(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) -> Result<Grant, Refusal> {
+    let address = peer.address.ip();
+    if shared.registry.reserved_for(verified).is_some() {
+        // The token was made for it when the ID was reserved.
+        shared.access.check_network(Scope::Agent, address)?;
+        return Ok(Grant::default());
+    }
+    let credentials = Credentials::new(verified.token.clone());
+    let grant = shared.access.check(Scope::Agent, &credentials, address).await?;
+    if let Some(wanted) = &verified.wanted {
+        grant.admit(wanted)?;
+    }
+    if let Some(claims) = &grant.claims {
+        debug!(%claims, issuer = %claims.issuer, "agent's job is verified");
+    }
+    Ok(grant)
 }
 
 fn stopping() -> Refused {
@@ -166,6 +195,7 @@ async fn run(
         host_key: agent.verified.host_key.clone(),
         info: agent.verified.info.clone(),
         peer: peer.clone(),
+        grant: agent.grant.clone(),
     });
     let end = match write(&mut control, &registered.to_frame()).await {
         Ok(()) => control_loop(shared, link, &mut control, keepalive, &mut stay).await,

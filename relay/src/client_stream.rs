@@ -1,10 +1,17 @@
 //! A client's stream: `Connect` or `Lookup`, and the answer.
 
-use crate::{first_frame, limits, pairing, peer::Peer, registry::Agent, shared::Shared};
+use crate::{
+    access::{self, Credentials, Scope},
+    first_frame, limits, pairing,
+    peer::Peer,
+    registry::Agent,
+    shared::Shared,
+};
 use converge_proto::{
     Frame, FrameType, Id,
     rendezvous::{
-        ClientInfo, Connect, Connected, Found, Lookup, Message, RefusalCode, Refused, SessionKind, Waiting,
+        ClientInfo, Connect, Connected, Found, Lookup, Message, RefusalCode, Refused, SessionKind, Token,
+        Waiting,
         messages::{Line, Name},
     },
 };
@@ -23,7 +30,7 @@ pub(crate) async fn serve(shared: &Shared, stream: Stream, first: &Frame, path_i
         },
         FrameType::LOOKUP => match Lookup::from_frame(first) {
             Ok(lookup) if path_id.is_some_and(|id| *id != lookup.id) => Err((stream, other_id())),
-            Ok(lookup) => answer_lookup(shared, stream, lookup).await,
+            Ok(lookup) => answer_lookup(shared, stream, lookup, peer).await,
             Err(error) => Err((stream, first_frame::refusal_of(&error))),
         },
         _ => Err((
@@ -55,6 +62,7 @@ async fn connect_session(
         let text = Line::new(format!("this relay does not know sessions of kind {number}; upgrade it"));
         return Err((stream, Refused { code: RefusalCode::UNSUPPORTED, text }));
     }
+    let stream = admit(shared, stream, &connect.id, connect.token, peer).await?;
     let (mut stream, agent) = wait_for_agent(shared, stream, &connect.id, connect.wait_ms).await?;
     let client = ClientInfo { address: Some(Name::new(peer.address.to_string())), ..connect.client };
     if let Some(session) = connect.session {
@@ -79,7 +87,8 @@ async fn connect_session(
     }
 }
 
-async fn answer_lookup(shared: &Shared, stream: Stream, lookup: Lookup) -> Result<(), Refusal> {
+async fn answer_lookup(shared: &Shared, stream: Stream, lookup: Lookup, peer: &Peer) -> Result<(), Refusal> {
+    let stream = admit(shared, stream, &lookup.id, lookup.token, peer).await?;
     let (mut stream, agent) = wait_for_agent(shared, stream, &lookup.id, lookup.wait_ms).await?;
     let found = Found { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
     let answering = async {
@@ -90,6 +99,33 @@ async fn answer_lookup(shared: &Shared, stream: Stream, lookup: Lookup) -> Resul
         stream.close().await;
     }
     Ok(())
+}
+
+/// Whether the client may have this agent, whether or not it is there.
+async fn admit(
+    shared: &Shared,
+    stream: Stream,
+    id: &Id,
+    token: Option<Token>,
+    peer: &Peer,
+) -> Result<Stream, Refusal> {
+    match check(shared, id, &Credentials::new(token), peer).await {
+        Ok(()) => Ok(stream),
+        Err(refusal) => Err((stream, refusal.refused())),
+    }
+}
+
+/// The same for credentials from anywhere.
+///
+/// # Errors
+/// [`access::Refusal`].
+pub(crate) async fn check(
+    shared: &Shared,
+    id: &Id,
+    credentials: &Credentials,
+    peer: &Peer,
+) -> Result<(), access::Refusal> {
+    shared.access.check(Scope::Client, credentials, peer.address.ip()).await?.admit(id)
 }
 
 /// Finds the agent, or waits for it while telling the client so.

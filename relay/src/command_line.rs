@@ -11,6 +11,7 @@ mod log;
 mod metrics;
 mod pages;
 mod tls;
+mod token;
 pub mod values;
 
 pub use access::Access;
@@ -21,8 +22,9 @@ pub use log::Log;
 pub use metrics::Metrics;
 pub use pages::Pages;
 pub use tls::Tls;
+pub use token::{CreateToken, TokenCommand};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
 use converge_proto::version::ProtocolVersion;
 use serde::Deserialize;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
@@ -33,7 +35,14 @@ flags go before variables, and those before the file.";
 
 /// Pairs CI jobs that run converge-agent with people who run converge, and copies bytes it cannot read.
 #[derive(Debug, Parser)]
-#[command(name = "converge-relay", version, long_version = long_version(), max_term_width = 100, after_help = VARIABLES)]
+#[command(
+    name = "converge-relay",
+    version,
+    long_version = long_version(),
+    max_term_width = 100,
+    after_help = VARIABLES,
+    args_conflicts_with_subcommands = true
+)]
 struct Typed {
     /// A file with any of these settings, in TOML
     #[arg(long, env = "CONVERGE_CONFIG", value_name = "FILE")]
@@ -46,6 +55,16 @@ struct Typed {
     example_config: bool,
     #[command(flatten)]
     settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What else can be done than being a relay.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make tokens that --tokens-file lets in
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// What the program is to do.
@@ -147,6 +166,11 @@ impl CommandLine {
         }
     }
 
+    /// `converge-relay token …`, if it is that.
+    pub fn token(&self) -> Option<TokenCommand> {
+        self.typed().and_then(|typed| typed.command).map(|Command::Token(command)| command)
+    }
+
     /// The configuration file, if one was named.
     pub fn config_file(&self) -> Option<PathBuf> {
         self.typed().and_then(|typed| typed.config)
@@ -189,7 +213,7 @@ mod tests {
     /// What is typed only: it is about the file, or instead of a start.
     const NOT_IN_FILE: &[&str] = &["config", "check-config", "example-config", "help", "version"];
     /// What has a structure that no flag can say; its table's `example` shows it.
-    const FILE_ONLY: &[(&str, &str)] = &[];
+    const FILE_ONLY: &[(&str, &str)] = &[("access", "tokens"), ("access", "oidc")];
 
     /// Tells which keys a table takes.
     struct KeysOf<'a>(&'a mut &'static [&'static str]);

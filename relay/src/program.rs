@@ -12,7 +12,8 @@ use self::{
     signals::Signals,
 };
 use crate::{
-    command_line::{Action, CommandLine},
+    access::create::NewToken,
+    command_line::{Action, CommandLine, CreateToken, TokenCommand, values::Time},
     config::{self, Config, Loaded, Problems, resolve},
     server::{Relay, Stopped},
     sockets::Sockets,
@@ -21,6 +22,7 @@ use anyhow::anyhow;
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::SystemTime,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,9 @@ const BAD_CONFIGURATION: u8 = 2;
 /// Does what the command line says.
 pub fn run(command_line: &CommandLine) -> ExitCode {
     converge_certs::install_provider();
+    if let Some(TokenCommand::Create(create)) = command_line.token() {
+        return create_token(create);
+    }
     let done = match command_line.action() {
         Action::Run => start(command_line),
         Action::CheckConfig => check(command_line).map(|report| print(&report)),
@@ -42,6 +47,27 @@ pub fn run(command_line: &CommandLine) -> ExitCode {
         }
         ExitCode::from(BAD_CONFIGURATION)
     })
+}
+
+fn create_token(create: CreateToken) -> ExitCode {
+    let CreateToken { name, scope, expires, id_pattern, tokens_file } = create;
+    let token = NewToken { name, scopes: scope, expires: expires.map(|Time(time)| time), ids: id_pattern };
+    let made = token.make(rand::random(), SystemTime::now()).and_then(|(secret, entry)| {
+        match &tokens_file {
+            Some(path) => token.append(path, &entry)?,
+            None => {
+                eprintln!("converge-relay: to let it in, add this to the file of --tokens-file:\n\n{entry}")
+            }
+        }
+        Ok(secret)
+    });
+    match made {
+        Ok(secret) => print(&format!("{secret}\n")),
+        Err(error) => {
+            eprintln!("converge-relay: {error}");
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+    }
 }
 
 /// Everything is checked before anything is opened; but where the relay listens, the service manager may have decided.

@@ -7,6 +7,7 @@ mod memory;
 
 pub use memory::MemoryRegistry;
 
+use crate::access::Grant;
 use converge_proto::{
     Id,
     rendezvous::{
@@ -31,6 +32,8 @@ pub struct Agent {
     pub link: Link,
     /// Its key, and what it says about itself.
     pub verified: VerifiedAgent,
+    /// What it was let in by; the IDs that are made up for it are of those that it may have.
+    pub grant: Grant,
     /// One permit per session it may still have.
     pub sessions: Semaphore,
 }
@@ -59,6 +62,9 @@ pub trait Registry: Send + Sync + 'static {
         secret: SecretHash,
         time: Duration,
     ) -> BoxFuture<'_, Result<Reservation, ReserveError>>;
+
+    /// The ID that is reserved for this agent, by the token that it has brought.
+    fn reserved_for(&self, agent: &VerifiedAgent) -> Option<Id>;
 
     /// Takes back what [`reserve`](Self::reserve) has kept, unless an agent has come for it. Returns whether it was
     /// there.
@@ -119,4 +125,7 @@ pub enum RegisterError {
     /// There is no room for another agent.
     #[error("this relay has no room for another agent; try again later")]
     Full,
+    /// Its token is for one ID only.
+    #[error("the ID {0}, the only one that the token is for, is another agent's")]
+    Held(Id),
 }

@@ -1,6 +1,6 @@
 //! What every task of a relay shares.
 
-use crate::{config::Live, directory::Directory, limits, registry::Registry, tls::Tls};
+use crate::{access::Access, config::Live, directory::Directory, limits, registry::Registry, tls::Tls};
 use converge_proto::RelayUrl;
 use std::{
     sync::{
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) public_url: Option<RelayUrl>,
     /// The URL to print and to show on pages when there is no better one.
     pub(crate) own_url: RelayUrl,
+    /// Who may use the relay.
+    pub(crate) access: Access,
     /// What the operator may change at any time; see [`Live`].
     pub(crate) live: watch::Receiver<Live>,
     /// The certificate, and who looks after it.
@@ -58,6 +60,7 @@ impl Shared {
             own_url,
             tls,
             first_word_timeout,
+            access: Access::new(live.clone(), first_word_timeout),
             live,
             waiting_clients: Semaphore::new(limits::MAX_WAITING_CLIENTS),
             tasks: TaskTracker::new(),

@@ -31,7 +31,7 @@ use crate::{
     },
 };
 use converge_certs::{Certificate, IdentityError, Trust, TrustConfig};
-use converge_proto::{Address, CarrierChoice, Id, RelayUrl};
+use converge_proto::{Address, CarrierChoice, Id, RelayUrl, rendezvous::Token};
 use failure::Cause;
 use memory::LocalNetwork;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -53,8 +53,9 @@ pub enum Role<'a> {
     Agent,
     /// A client of the agent with this ID: on WebSocket a link with one stream.
     Client(&'a Id),
-    /// A client that speaks no frames, as a foreign tool would: WebSocket only, a link with one stream of SSH bytes.
-    RawClient(&'a Id),
+    /// A client that speaks no frames, as a foreign tool would: WebSocket only, a link with one stream of SSH bytes. The token
+    /// goes into the opening handshake.
+    RawClient(&'a Id, Option<&'a Token>),
 }
 
 /// How to dial.
@@ -105,7 +106,7 @@ pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Re
     let quic = limited(Carrier::Quic, Box::pin(dialing.quic()));
     let websocket = limited(Carrier::WebSocket, Box::pin(dialing.websocket()));
     let carriers = match role {
-        Role::RawClient(_) => CarrierChoice::WebSocket,
+        Role::RawClient(..) => CarrierChoice::WebSocket,
         Role::Agent | Role::Client(_) => relay.carriers(),
     };
     let link = match carriers {
@@ -226,18 +227,18 @@ impl Dialing<'_> {
             Route::Unusable(unusable) => return Err(Cause::UnusableProxy(unusable.clone())),
         };
         let (io, exporter) = tcp::secure(self.relay, io, self.trust).await?;
-        let (path, framing) = match self.role {
-            Role::Agent => ("agent".to_owned(), Framing::Converge),
-            Role::Client(id) => (format!("{}/{id}", Address::CLIENT_PATH), Framing::Converge),
-            Role::RawClient(id) => (format!("{}/{id}", Address::CLIENT_PATH), Framing::Raw),
+        let (path, framing, token) = match self.role {
+            Role::Agent => ("agent".to_owned(), Framing::Converge, None),
+            Role::Client(id) => (format!("{}/{id}", Address::CLIENT_PATH), Framing::Converge, None),
+            Role::RawClient(id, token) => (format!("{}/{id}", Address::CLIENT_PATH), Framing::Raw, token),
         };
-        let (websocket, _) = upgrade::open(self.relay, &path, framing, io)
+        let (websocket, _) = upgrade::open(self.relay, &path, framing, token, io)
             .await
             .map_err(|error| upgrade::failure(error, framing))?;
         let (sender, receiver) = websocket::split(websocket, framing);
         Ok(match self.role {
             Role::Agent => Link::multiplexed(MuxLink::start(sender, receiver, Side::Dialing), exporter),
-            Role::Client(_) | Role::RawClient(_) => Link::single(Stream::websocket(sender, receiver)),
+            Role::Client(_) | Role::RawClient(..) => Link::single(Stream::websocket(sender, receiver)),
         })
     }
 }

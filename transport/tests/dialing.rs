@@ -278,6 +278,7 @@ async fn relay_of_another_version_is_told_apart_on_quic() {
 async fn raw_client_without_an_agent_is_told_so() {
     let address = server_that_says(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
     let id = some_id();
-    let error = dial(&url("ws", address), &DialOptions::default(), Role::RawClient(&id)).await.unwrap_err();
+    let error =
+        dial(&url("ws", address), &DialOptions::default(), Role::RawClient(&id, None)).await.unwrap_err();
     assert!(matches!(error, DialError::NoSuchId), "{error}");
 }

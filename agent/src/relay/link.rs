@@ -5,12 +5,13 @@ use super::{
     operator::Operator,
     registration::register,
     reporter::{Report, Reporter},
+    token::TokenSource,
 };
 use crate::{agent::AgentError, job::ci::CiJob};
 use converge_proto::{
     CarrierChoice, Frame, FrameType, Id, Keepalive, RelayUrl,
     frame::FrameError,
-    rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, Request, messages::Line},
+    rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, Request, Token, messages::Line},
     session::{Watch, WatchAction},
 };
 use converge_transport::{
@@ -39,21 +40,35 @@ pub(crate) struct Dialer {
     pub(crate) job: CiJob,
     /// Does what the relay's operator asks.
     pub(crate) operator: Operator,
+    /// What to show the relay.
+    pub(crate) token: TokenSource,
+}
+
+/// A link on which nothing has been said yet, and the token to begin with.
+pub(crate) struct DialedLink {
+    link: Link,
+    token: Option<Token>,
 }
 
 impl Dialer {
     /// A link over the carriers that the URL and `carriers` allow, on which nothing has been said yet.
-    pub(crate) async fn dial(&self, carriers: CarrierChoice) -> Result<Link, AgentError> {
+    pub(crate) async fn dial(&self, carriers: CarrierChoice) -> Result<DialedLink, AgentError> {
+        // Before the link, which does not wait for long.
+        let token = self.token.fresh().await.map_err(AgentError::Token)?;
         let relay = match carriers {
             CarrierChoice::Auto => self.relay.clone(),
             one => self.relay.clone().with_carriers(one),
         };
-        dial(&relay, &self.options, Role::Agent).await.map_err(|error| AgentError::Dial { error })
+        match dial(&relay, &self.options, Role::Agent).await {
+            Ok(link) => Ok(DialedLink { link, token }),
+            Err(error) => Err(AgentError::Dial { error }),
+        }
     }
 
     /// Registers on the link. The relay closes any other link of this agent by it.
-    pub(crate) async fn register(&self, link: Link) -> Result<RelayLink, AgentError> {
-        match register(&link, &self.host_key, self.wanted.clone(), &self.job).await {
+    pub(crate) async fn register(&self, dialed: DialedLink) -> Result<RelayLink, AgentError> {
+        let DialedLink { link, token } = dialed;
+        match register(&link, &self.host_key, self.wanted.clone(), &self.job, token).await {
             Ok((control, registered)) => Ok(RelayLink::new(link, control, registered, self.operator.clone())),
             Err(error) => {
                 link.finish(CloseCode::DONE, "").await;

@@ -5,7 +5,7 @@ use converge_proto::{
     Frame, FrameType, HostKey, Id,
     frame::FrameError,
     rendezvous::{
-        AgentInfo, Challenge, Message, RefusalCode, Refused, Register, Registered,
+        AgentInfo, Challenge, Message, RefusalCode, Refused, Register, Registered, Token,
         messages::{Line, Name},
         proof_over_challenge, proof_over_exporter,
     },
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The relay must have answered by then.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Registers on a new link, and says what is known about the `job`. Returns the control stream and what the relay
+/// Registers on a new link, and says what is known about the `job`. The `token` is what the relay may want to see. Returns the control stream and what the relay
 /// granted.
 ///
 /// # Errors
@@ -27,14 +27,14 @@ pub async fn register(
     host_key: &PrivateKey,
     wanted: Option<Id>,
     job: &CiJob,
+    token: Option<Token>,
 ) -> Result<(Stream, Registered), RegistrationError> {
     let registering = async {
         let mut control = link.open_stream().await.map_err(StreamError::from)?;
         let proof = link.exporter().map(|exporter| proof_over_exporter(host_key, &exporter)).transpose()?;
         let public =
             HostKey::new(host_key.public_key()).map_err(|error| RegistrationError::Key(error.to_string()))?;
-        let register =
-            Register { wanted, host_key: public, proof, agent: about_this_agent(job), token: None };
+        let register = Register { wanted, host_key: public, proof, agent: about_this_agent(job), token };
         control.send.write_frame(&register.to_frame()).await?;
         let mut challenged = false;
         loop {

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use converge_transport::ProxyChoice;
-use converge_transport::dial::web::{self, WebServer, WebServerError};
+use converge_transport::dial::web::{
+    WebServer, WebServerError,
+    get::{self, Answer, GetError},
+};
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{Request, StatusCode};
+use http_body_util::Empty;
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::source::{InvalidSource, ListSource};
 use crate::users::authorized_keys::KeyList;
@@ -135,16 +134,16 @@ fn looks_like_a_page(body: &[u8]) -> bool {
 async fn body(source: &ListSource, proxy: &ProxyChoice, max_bytes: usize) -> Result<Bytes, FetchError> {
     let mut place = source.clone();
     for _ in 0..=MAX_REDIRECTS {
-        let (response, _connection) = get(&place, proxy).await?;
-        let status = response.status();
+        let answer = get(&place, proxy).await?;
+        let status = answer.response.status();
         match status {
-            StatusCode::OK => return read(response, max_bytes).await,
+            StatusCode::OK => return read(answer, max_bytes).await,
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
             | StatusCode::SEE_OTHER
             | StatusCode::TEMPORARY_REDIRECT
             | StatusCode::PERMANENT_REDIRECT => {
-                let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+                let location = answer.response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
                 let location = location.ok_or(FetchError::Status(status))?;
                 place = place.redirected(location).map_err(|error| FetchError::Redirect { status, error })?;
             }
@@ -156,42 +155,32 @@ async fn body(source: &ListSource, proxy: &ProxyChoice, max_bytes: usize) -> Res
     Err(FetchError::Redirects)
 }
 
-/// Asks, over a connection that is used once and ends with what is returned beside the answer.
-async fn get(
-    place: &ListSource,
-    proxy: &ProxyChoice,
-) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), FetchError> {
+async fn get(place: &ListSource, proxy: &ProxyChoice) -> Result<Answer, FetchError> {
     let server = WebServer { host: place.host(), port: place.port(), tls: place.has_tls() };
-    let io = web::connect(&server, proxy).await.map_err(|error| FetchError::Connect(Arc::new(error)))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(io)).await.map_err(|error| protocol(&error))?;
     let request = Request::get(place.target())
         .header(HOST, place.authority())
         .header(USER_AGENT, AGENT)
         .header(ACCEPT, "text/plain, */*;q=0.5")
         .body(Empty::<Bytes>::new())
         .map_err(|error| FetchError::Protocol(error.to_string()))?;
-    // How it ends, whoever waits for the answer or reads the body sees.
-    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-        let _ = connection.await;
-    }));
-    let response = sender.send_request(request).await.map_err(|error| protocol(&error))?;
-    Ok((response, connection))
+    Ok(get::get(&server, request, proxy).await?)
 }
 
-async fn read(response: Response<Incoming>, max_bytes: usize) -> Result<Bytes, FetchError> {
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+async fn read(answer: Answer, max_bytes: usize) -> Result<Bytes, FetchError> {
+    let headers = answer.response.headers();
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if kind.trim_start().to_ascii_lowercase().starts_with("text/html") {
         return Err(FetchError::WebPage);
     }
-    match Limited::new(response.into_body(), max_bytes).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLong(max_bytes)),
-        Err(error) => Err(FetchError::Protocol(error.to_string())),
-    }
+    Ok(answer.body(max_bytes).await?)
 }
 
-fn protocol(error: &hyper::Error) -> FetchError {
-    // "invalid HTTP version parsed", "connection closed before message completed".
-    FetchError::Protocol(error.to_string())
+impl From<GetError> for FetchError {
+    fn from(error: GetError) -> Self {
+        match error {
+            GetError::Connect(error) => Self::Connect(error),
+            GetError::TooLong(max_bytes) => Self::TooLong(max_bytes),
+            GetError::Protocol(error) => Self::Protocol(error),
+        }
+    }
 }

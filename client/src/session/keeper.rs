@@ -286,6 +286,8 @@ fn is_final(error: &ClientError) -> bool {
                 | RefusalCode::BAD_SECRET
                 | RefusalCode::EXPIRED
                 | RefusalCode::PROTOCOL_VIOLATION
+                | RefusalCode::UNAUTHORIZED
+                | RefusalCode::FORBIDDEN
                 | RefusalCode::UNSUPPORTED
         ),
         _ => false,

@@ -129,7 +129,7 @@ impl Attempt<'_> {
             },
             wait_ms: question::wait_ms(wait),
             session: Some(attach.session),
-            token: None,
+            token: target.token.clone(),
         };
         stream.send.write_frame(&connect.to_frame()).await?;
         (attach.received, attach.limit) = session.offsets();

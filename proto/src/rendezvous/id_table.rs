@@ -168,6 +168,11 @@ impl IdTable {
         self.check();
     }
 
+    /// Whether the ID is somebody's.
+    pub fn is_taken(&self, id: &Id) -> bool {
+        self.entries.contains_key(id)
+    }
+
     /// When the next reservation ends.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.reservations.first().map(|(until, _)| *until)

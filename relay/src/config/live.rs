@@ -1,6 +1,6 @@
 //! What can change while a relay runs.
 
-use crate::command_line::values::LogFilter;
+use crate::{access::AccessSettings, command_line::values::LogFilter};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -16,6 +16,8 @@ pub struct Live {
     pub drain_timeout: Duration,
     /// What is logged.
     pub log: LogFilter,
+    /// Who may use the relay.
+    pub access: Arc<AccessSettings>,
 }
 
 impl Live {
@@ -25,7 +27,7 @@ impl Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { drain_timeout: Self::DRAIN_TIMEOUT, log: LogFilter::default() }
+        Self { drain_timeout: Self::DRAIN_TIMEOUT, log: LogFilter::default(), access: Arc::default() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! From what was said to what is run with. Everything is checked here, once, and before any socket is opened.
 
+mod access;
 mod checks;
 mod identity;
 
@@ -8,7 +9,10 @@ use crate::{
     command_line::{Listen, Settings, values::Time},
     tls::{HSTS, Source},
 };
-use std::net::{Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 /// Makes a configuration of what was said.
 ///
@@ -27,7 +31,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
         certificate_source,
         state_dir: Some(identity::state_directory(tls).to_owned()),
         hsts: tls.hsts.map_or(HSTS, |Time(time)| time),
-        live: live(&loaded.settings),
+        live: live(&loaded.settings)?,
         ..Config::new(listen, identity)
     })
 }
@@ -39,6 +43,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
 pub fn check(loaded: &Loaded) -> Result<(), Problems> {
     let mut problems = checks::all(loaded);
     problems.extend(identity::check(&loaded.settings.tls));
+    problems.extend(access::settings(&loaded.settings).err().into_iter().flatten());
     Problems::none_of(problems)
 }
 
@@ -48,14 +53,17 @@ pub fn check(loaded: &Loaded) -> Result<(), Problems> {
 /// Everything that is wrong with the whole: a file that a relay would not start with is not reloaded in part.
 pub fn reload(loaded: &Loaded) -> Result<Live, Problems> {
     check(loaded)?;
-    Ok(live(&loaded.settings))
+    live(&loaded.settings)
 }
 
-fn live(settings: &Settings) -> Live {
+fn live(settings: &Settings) -> Result<Live, Problems> {
+    // Looked at a moment ago, but it is a file.
+    let access = access::settings(settings).map_err(Problems::from)?;
     let Settings { limits, log, .. } = settings;
     let default = Live::default();
-    Live {
+    Ok(Live {
+        access: Arc::new(access),
         drain_timeout: limits.drain_timeout.map_or(default.drain_timeout, |Time(time)| time),
         log: log.log.clone().unwrap_or(default.log),
-    }
+    })
 }

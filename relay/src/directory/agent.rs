@@ -1,7 +1,7 @@
 //! One agent, as the relay knows it.
 
 use super::{Directory, Happening, SessionEntry};
-use crate::peer::Peer;
+use crate::{access::Grant, peer::Peer};
 use converge_proto::{
     HostKey, Id,
     rendezvous::{AgentInfo, ExpiryWarning, LinkNumber, Status, messages::Line},
@@ -35,6 +35,8 @@ pub struct NewAgent {
     pub info: AgentInfo,
     /// Where it comes from.
     pub peer: Peer,
+    /// What it was let in by, with what a CI system has signed about its job.
+    pub grant: Grant,
 }
 
 /// A registered agent.
@@ -52,6 +54,8 @@ pub struct AgentEntry {
     pub carrier: Carrier,
     /// Where it comes from.
     pub peer: Peer,
+    /// What it was let in by. Its claims are verified; they are its CI system's.
+    pub grant: Grant,
     /// Since when it is here, over all its links that followed each other without a gap.
     pub since: SystemTime,
     changing: Mutex<Changing>,
@@ -114,7 +118,7 @@ pub enum ActionError {
 impl AgentEntry {
     pub(super) fn new(agent: NewAgent, before: Option<&Self>) -> (Self, mpsc::Receiver<Asked>) {
         let (actions, asked) = mpsc::channel(MAX_WAITING_ACTIONS);
-        let NewAgent { number, id, host_key, info, peer } = agent;
+        let NewAgent { number, id, host_key, info, peer, grant } = agent;
         let carrier = peer.carrier;
         let load = |counter: fn(&Self) -> &AtomicU64| {
             before.map_or(0, |b| counter(b).load(Ordering::Relaxed)).into()
@@ -126,6 +130,7 @@ impl AgentEntry {
             info,
             carrier,
             peer,
+            grant,
             since: before.map_or_else(SystemTime::now, |before| before.since),
             to_agent_bytes: load(|before| &before.to_agent_bytes),
             to_client_bytes: load(|before| &before.to_client_bytes),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::Grant;
 use crate::peer::Peer;
 use converge_proto::{
     HostKey,
@@ -21,7 +22,14 @@ fn peer() -> Peer {
 
 fn agent(number: u64, key: u8) -> NewAgent {
     let (id, info) = ("build".parse().unwrap(), AgentInfo::default());
-    NewAgent { number: LinkNumber(number), id, host_key: host_key(key), info, peer: peer() }
+    NewAgent {
+        number: LinkNumber(number),
+        id,
+        host_key: host_key(key),
+        info,
+        peer: peer(),
+        grant: Grant::default(),
+    }
 }
 
 fn session(number: u64) -> NewSession {

@@ -1,7 +1,7 @@
 //! The opening handshake of WebSockets (RFC 6455 section 4.2): agents at `/agent`, clients at `/client/ID`.
 
 use super::{Connection, pages};
-use crate::{client_stream, first_frame, link, pairing, shared::Shared};
+use crate::{access::Credentials, client_stream, first_frame, link, pairing, shared::Shared};
 use axum::{
     extract::{Path, Request, State},
     http::{
@@ -109,6 +109,12 @@ pub(super) async fn client(
             if shared.draining.is_cancelled() {
                 return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", client_stream::stopping().text))
                     .into_response();
+            }
+            let credentials = Credentials::of_request(request.headers(), request.uri());
+            if let Err(refusal) =
+                client_stream::check(&shared, &address.id, &credentials, &connection.peer).await
+            {
+                return refusal.into_response();
             }
             if shared.registry.find(&address.id).is_none() {
                 let text = client_stream::no_such_id(&address.id).text;

@@ -5,7 +5,7 @@ use crate::limits;
 use converge_proto::{
     Id,
     rendezvous::{
-        IdTable, LinkNumber, SecretHash,
+        IdTable, LinkNumber, SecretHash, VerifiedAgent,
         id_table::{Reservation, ReserveError},
     },
 };
@@ -64,8 +64,11 @@ impl Registry for MemoryRegistry {
     fn register(&self, agent: Arc<Agent>) -> BoxFuture<'_, Result<Registration, RegisterError>> {
         let registered = (|| {
             let mut state = self.state();
-            let claim = state.table.claim(&agent.verified, agent.number, || Id::generate(rand::random()));
-            let claim = claim.map_err(|_| RegisterError::Full)?;
+            let claim = state.table.claim(&agent.verified, agent.number, || agent.grant.generate_id());
+            let claim = claim.map_err(|_| match agent.grant.only_id() {
+                Some(id) if state.table.is_taken(&id) => RegisterError::Held(id),
+                _ => RegisterError::Full,
+            })?;
             let number = agent.number;
             let leftover = state.agents.insert(claim.id.clone(), agent);
             drop(state);
@@ -101,6 +104,10 @@ impl Registry for MemoryRegistry {
         let id = id.unwrap_or_else(|| Id::generate(rand::random()));
         let reserved = self.state().table.reserve(id.clone(), secret, until);
         Box::pin(std::future::ready(reserved.map(|()| Reservation { id, until })))
+    }
+
+    fn reserved_for(&self, agent: &VerifiedAgent) -> Option<Id> {
+        self.state().table.reserved_for(agent)
     }
 
     fn cancel(&self, id: &Id) -> bool {

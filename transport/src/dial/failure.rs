@@ -38,6 +38,8 @@ pub(crate) enum Cause {
     Redirected { status: StatusCode, host: Option<String> },
     /// The relay knows no such ID.
     NoSuchId,
+    /// The relay wants a token, or does not take this one.
+    NotAdmitted(StatusCode),
     /// No common protocol version.
     Version { relay_speaks: Option<String> },
     /// The relay does not take the certificate that we have shown: why not.
@@ -155,6 +157,7 @@ impl fmt::Display for Cause {
                 write!(f, "the server answers {status} and sends us elsewhere instead of opening a WebSocket")
             }
             Self::NoSuchId => f.write_str("the relay has no agent with this ID"),
+            Self::NotAdmitted(status) => write!(f, "the relay does not let us in ({status})"),
             Self::Version { relay_speaks: Some(theirs) } => {
                 write!(f, "the relay speaks {theirs}, this program {}", ProtocolVersion::list())
             }
@@ -217,6 +220,9 @@ pub enum DialError {
     /// A raw client's relay knows no such ID.
     #[error("the relay has no agent with this ID")]
     NoSuchId,
+    /// A raw client's relay wants a token, or does not take this one.
+    #[error("the relay does not let us in ({0})")]
+    NotAdmitted(StatusCode),
     /// No carrier got through.
     #[error("cannot reach {authority}: {}", join(failures))]
     Unreachable {
@@ -241,6 +247,12 @@ impl DialError {
         if failures.iter().any(|failure| matches!(failure.cause, Cause::NoSuchId)) {
             return Self::NoSuchId;
         }
+        if let Some(status) = failures.iter().find_map(|failure| match failure.cause {
+            Cause::NotAdmitted(status) => Some(status),
+            _ => None,
+        }) {
+            return Self::NotAdmitted(status);
+        }
         if failures.iter().any(|failure| matches!(failure.cause, Cause::Version { .. })) {
             return Self::Version { failures };
         }
@@ -253,6 +265,10 @@ impl DialError {
             Self::Resolve { .. } => "check the relay's URL and this machine's name server",
             Self::NotTrusted { failure } => trust_advice(failure),
             Self::NoSuchId => "check the ID, and whether the job still runs",
+            Self::NotAdmitted(StatusCode::UNAUTHORIZED) => {
+                "set CONVERGE_TOKEN to a token that its operator gave you, or ask for another"
+            }
+            Self::NotAdmitted(_) => "ask its operator",
             Self::Version { .. } => UPGRADE,
             Self::Unreachable { failures, .. } => {
                 let advice = failures.iter().find_map(|failure| failure.cause.advice());
@@ -269,7 +285,7 @@ impl DialError {
         match self {
             // Somebody may be renewing the files.
             Self::Resolve { .. } | Self::NoSuchId | Self::ClientCertificate(_) => true,
-            Self::NotTrusted { .. } | Self::Version { .. } | Self::Setup(_) => false,
+            Self::NotTrusted { .. } | Self::NotAdmitted(_) | Self::Version { .. } | Self::Setup(_) => false,
             Self::Unreachable { failures, .. } => failures.iter().all(|failure| failure.cause.may_pass()),
         }
     }

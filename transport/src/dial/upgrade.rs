@@ -5,10 +5,10 @@ use crate::{
     traffic::Counted,
     websocket::{self, BoxedIo, Framing},
 };
-use converge_proto::{RelayUrl, version::ProtocolVersion};
+use converge_proto::{RelayUrl, rendezvous::Token, version::ProtocolVersion};
 use http::{
     HeaderValue, StatusCode,
-    header::{LOCATION, SEC_WEBSOCKET_PROTOCOL},
+    header::{AUTHORIZATION, LOCATION, SEC_WEBSOCKET_PROTOCOL},
 };
 use std::io;
 use tokio_tungstenite::{
@@ -21,12 +21,18 @@ pub(super) async fn open(
     relay: &RelayUrl,
     path: &str,
     framing: Framing,
+    token: Option<&Token>,
     io: BoxedIo,
 ) -> Result<(WebSocketStream<Counted>, Response), tungstenite::Error> {
     let mut request = relay.with_scheme(relay.websocket_scheme(), path).into_client_request()?;
     if framing == Framing::Converge {
         let offered = HeaderValue::from_static(ProtocolVersion::NEWEST.subprotocol());
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
+    }
+    if let Some(token) = token {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.secret()))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
     }
     let io = Counted::new(io);
     tokio_tungstenite::client_async_with_config(request, io, Some(websocket::config())).await
@@ -40,6 +46,12 @@ pub(super) fn failure(error: tungstenite::Error, framing: Framing) -> Cause {
             if framing == Framing::Raw && response.status() == StatusCode::NOT_FOUND =>
         {
             Cause::NoSuchId
+        }
+        tungstenite::Error::Http(response)
+            if framing == Framing::Raw
+                && matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+        {
+            Cause::NotAdmitted(response.status())
         }
         tungstenite::Error::Http(response) => {
             let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());

@@ -1,6 +1,9 @@
 //! A connection to a web server that is no relay, the way a WebSocket gets to a relay: directly, or through the proxy
 //! that was chosen.
 
+#[cfg(feature = "fetch")]
+pub mod get;
+
 use super::{
     CARRIER_TIMEOUT, Cause, Route,
     failure::ProxyProblem,

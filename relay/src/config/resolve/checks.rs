@@ -1,6 +1,6 @@
 //! Checks of settings against each other. None of them opens or reads anything.
 
-use super::identity;
+use super::{access, identity};
 use crate::{
     config::{Loaded, Problem},
     tls::acme::{Challenge, InvalidAcmeSettings},
@@ -10,7 +10,13 @@ use crate::{
 type Check = fn(&Loaded, &mut Vec<Problem>);
 
 /// Every check there is. An area adds its own here.
-const CHECKS: &[Check] = &[addresses_differ, certificate_has_key, certificate_is_ordered_or_given];
+const CHECKS: &[Check] = &[
+    addresses_differ,
+    certificate_has_key,
+    certificate_is_ordered_or_given,
+    access::is_chosen,
+    access::can_be_met,
+];
 
 /// Everything that is wrong.
 pub(super) fn all(loaded: &Loaded) -> Vec<Problem> {

@@ -90,7 +90,7 @@ pub(super) async fn checks(
     };
 
     let begun = Instant::now();
-    let opened = timeout(UPGRADE_TIMEOUT, upgrade::open(relay, "agent", Framing::Converge, io)).await;
+    let opened = timeout(UPGRADE_TIMEOUT, upgrade::open(relay, "agent", Framing::Converge, None, io)).await;
     let finding = match opened {
         Ok(Ok((mut websocket, answer))) => {
             checks.told = Told::by(answer.headers(), !options.insecure);
@@ -239,7 +239,7 @@ async fn ask_anybody_for_the_time(
     };
     let trust = TrustConfig::new(Trust::Insecure).ok()?;
     let (io, _) = handshake(relay, &trust, io).await.ok()?;
-    match upgrade::open(relay, "healthz", Framing::Converge, io).await {
+    match upgrade::open(relay, "healthz", Framing::Converge, None, io).await {
         Ok((_, answer)) => Told::by(answer.headers(), false),
         Err(error) => Told::by(headers(&error)?, false),
     }
