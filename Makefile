@@ -1,6 +1,6 @@
 # Every target installs what it is missing, or says how. ARGS are handed on: make demo ARGS=--stay
 
-.PHONY: help demo test lint bench platforms
+.PHONY: help demo test lint bench platforms dist test-dist
 
 help:
 	@echo 'make demo    build, start a relay and an agent, use them with your ssh and sftp, stop'
@@ -9,6 +9,8 @@ help:
 	@echo 'make lint    format, clippy and documentation, warnings are errors'
 	@echo 'make platforms  compile for Windows and macOS (ARGS=build makes the .exe files);'
 	@echo '             with a compiler of its own, and no part of the others'
+	@echo 'make dist    the programs as static binaries with checksums, in target/dist; takes minutes'
+	@echo 'make test-dist  those in empty roots and in a container image'
 	@echo 'make bench   speed and memory beside direct OpenSSH, as a table (ARGS="--help" for sizes)'
 
 demo:
@@ -34,3 +36,12 @@ bench:
 
 platforms:
 	@scripts/check-platforms $(ARGS)
+
+dist:
+	@scripts/install-tools dist
+	scripts/dist
+
+# What make dist has built, and not what cargo would: it is these files that are handed out.
+test-dist:
+	@scripts/install-tools test-dist
+	cargo test --locked --package converge-interop-tests --test dist $(ARGS)

@@ -14,7 +14,7 @@ pub use live::{Live, Reload};
 pub use loaded::{Given, Loaded, Origin};
 pub use problem::{Problem, Problems};
 
-use crate::{limits, tls};
+use crate::{downloads::Downloads, limits, tls};
 use converge_certs::Identity;
 use converge_proto::RelayUrl;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -39,6 +39,8 @@ pub struct Config {
     pub hsts: Duration,
     /// Whether peers must pin the certificate, because no authority has issued it.
     pub self_signed: bool,
+    /// The programs that people can download from it.
+    pub downloads: Option<Downloads>,
     /// How long an ID stays reserved after its agent's link was lost.
     pub reservation: Duration,
     /// How long a peer may take for each of TLS handshake, HTTP header and first frame. Longer lets silent peers hold
@@ -60,6 +62,7 @@ impl Config {
             certificate_source: tls::Source::default(),
             hsts: tls::HSTS,
             self_signed: false,
+            downloads: None,
             reservation: limits::RESERVATION,
             first_word_timeout: limits::FIRST_WORD_TIMEOUT,
             live: Live::default(),

@@ -1,6 +1,7 @@
 //! What the relay serves over HTTP: pages, health, and the opening of WebSockets.
 
 mod acme;
+mod downloads;
 mod headers;
 mod pages;
 mod websocket;
@@ -41,6 +42,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/agent", get(websocket::agent))
         .route("/.well-known/acme-challenge/{token}", get(acme::proof))
         .route("/client/{address}", get(websocket::client))
+        .route("/downloads/{name}", get(downloads::file))
+        .route("/install.sh", get(downloads::shell_script))
+        .route("/install.ps1", get(downloads::powershell_script))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page on this relay\n") })
         .layer(middleware::from_fn_with_state(shared.clone(), headers::add))
         .with_state(shared)

@@ -11,6 +11,7 @@ pub mod access;
 pub mod command_line;
 pub mod config;
 pub mod directory;
+pub mod downloads;
 pub mod limits;
 pub mod peer;
 pub mod program;
@@ -29,5 +30,6 @@ mod shared;
 mod sockets;
 
 pub use config::Config;
+pub use downloads::{Download, Downloads, DownloadsError};
 pub use server::{Addresses, BindError, Counts, Relay, Stopped};
 pub use sockets::{Passed, Sockets};

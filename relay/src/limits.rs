@@ -37,3 +37,5 @@ pub const RESERVATION: Duration = Duration::from_mins(10);
 pub const KEEPALIVE_QUIC: Duration = Duration::from_secs(15);
 /// See [`KEEPALIVE_QUIC`].
 pub const KEEPALIVE_WEBSOCKET: Duration = Duration::from_secs(20);
+/// Files that are offered for download: programs for a few systems, with what else an operator puts beside them.
+pub const MAX_DOWNLOADS: usize = 100;

@@ -1,6 +1,8 @@
 //! What every task of a relay shares.
 
-use crate::{access::Access, config::Live, directory::Directory, limits, registry::Registry, tls::Tls};
+use crate::{
+    access::Access, config::Live, directory::Directory, downloads::Downloads, limits, registry::Registry, tls::Tls,
+};
 use converge_proto::RelayUrl;
 use std::{
     sync::{
@@ -28,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) live: watch::Receiver<Live>,
     /// The certificate, and who looks after it.
     pub(crate) tls: Tls,
+    /// The programs to hand out, when the operator has named a directory of them.
+    pub(crate) downloads: Option<Arc<Downloads>>,
     /// How long a peer may take for each first word.
     pub(crate) first_word_timeout: Duration,
     /// One permit per client that may still wait for an agent.
@@ -59,6 +63,7 @@ impl Shared {
             public_url,
             own_url,
             tls,
+            downloads: None,
             first_word_timeout,
             access: Access::new(live.clone(), first_word_timeout),
             live,

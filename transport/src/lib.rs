@@ -16,6 +16,7 @@ pub mod close;
 pub mod copy;
 pub mod dial;
 pub mod link;
+pub mod names;
 pub mod network_change;
 pub mod proxy;
 pub mod quic;

@@ -4,9 +4,10 @@ mod access;
 mod checks;
 mod identity;
 
-use super::{Config, Live, Loaded, Problems};
+use super::{Config, Live, Loaded, Problem, Problems};
 use crate::{
-    command_line::{Listen, Settings, values::Time},
+    command_line::{Listen, Pages, Settings, values::Time},
+    downloads::Downloads,
     tls::{HSTS, Source},
 };
 use std::{
@@ -20,7 +21,7 @@ use std::{
 /// Everything that is wrong, not only the first.
 pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
     check(loaded)?;
-    let Settings { listen: Listen { listen, http, public_url }, tls, .. } = &loaded.settings;
+    let Settings { listen: Listen { listen, http, public_url }, tls, pages, .. } = &loaded.settings;
     let (identity, certificate_source) = identity::load(tls, public_url.as_ref())?;
     // Without a command line there is no default.
     let listen = listen.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 4433));
@@ -31,6 +32,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
         certificate_source,
         state_dir: Some(identity::state_directory(tls).to_owned()),
         hsts: tls.hsts.map_or(HSTS, |Time(time)| time),
+        downloads: downloads(pages)?,
         live: live(&loaded.settings)?,
         ..Config::new(listen, identity)
     })
@@ -44,7 +46,14 @@ pub fn check(loaded: &Loaded) -> Result<(), Problems> {
     let mut problems = checks::all(loaded);
     problems.extend(identity::check(&loaded.settings.tls));
     problems.extend(access::settings(&loaded.settings).err().into_iter().flatten());
+    problems.extend(downloads(&loaded.settings.pages).err());
     Problems::none_of(problems)
+}
+
+/// The programs to hand out; each is read, for its checksum.
+fn downloads(pages: &Pages) -> Result<Option<Downloads>, Problem> {
+    let opened = pages.downloads.clone().map(Downloads::open).transpose();
+    opened.map_err(|error| Problem::about(&["downloads"], error))
 }
 
 /// The part that a running relay takes over.

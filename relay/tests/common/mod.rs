@@ -7,11 +7,12 @@ pub mod client;
 
 use converge_certs::Identity;
 use converge_proto::{CertificatePin, RelayUrl, rendezvous::messages::Name};
-use converge_relay::{Config, Relay, Sockets, Stopped};
+use converge_relay::{Config, Downloads, Relay, Sockets, Stopped};
 use converge_transport::{CloseCode, DialOptions, Link, LinkError, Role, StreamError, dial};
 use std::{
     fmt::Debug,
     net::SocketAddr,
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -97,6 +98,16 @@ impl RelayBuilder {
     /// What its certificate is pinned by.
     pub fn pin(&self) -> CertificatePin {
         CertificatePin(self.config.identity.spki_sha256())
+    }
+
+    pub fn with_downloads_of(mut self, directory: &Path) -> Self {
+        self.config.downloads = Some(Downloads::open(directory.to_owned()).unwrap());
+        self
+    }
+
+    pub fn under(mut self, url: &str) -> Self {
+        self.config.public_url = Some(url.parse().unwrap());
+        self
     }
 
     pub fn start(self) -> TestRelay {

@@ -1,6 +1,7 @@
 //! From a host's name to its addresses.
 
 use super::{CARRIER_TIMEOUT, race};
+use crate::names;
 use std::net::SocketAddr;
 
 /// How many addresses of a name are tried.
@@ -11,9 +12,8 @@ const MAX_ADDRESSES: usize = 4;
 /// # Errors
 /// What the resolver said, in words.
 pub(super) async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let looking_up = tokio::net::lookup_host((host, port));
-    let found = tokio::time::timeout(CARRIER_TIMEOUT, looking_up).await;
+    let found = tokio::time::timeout(CARRIER_TIMEOUT, names::lookup(host, port)).await;
     let found = found.map_err(|_| "the name server does not answer".to_owned())?;
-    let addresses = race::interleaved(found.map_err(|error| error.to_string())?, MAX_ADDRESSES);
+    let addresses = race::interleaved(found.map_err(|error| error.to_string())?.into_iter(), MAX_ADDRESSES);
     if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
 }

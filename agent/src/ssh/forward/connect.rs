@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use converge_transport::names;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::platform::local_socket::{self, Halves};
@@ -21,10 +22,10 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     let deadline = Instant::now() + CONNECT_TIME;
     let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let addresses: Vec<_> = match timeout_at(deadline, lookup_host((host, port))).await {
+    let addresses = match timeout_at(deadline, names::lookup(host, port)).await {
         Err(_) => return Err(format!("cannot look up {host}: no answer within {CONNECT_TIME:?}")),
         Ok(Err(error)) => return Err(format!("cannot look up {host}: {}", words(&error))),
-        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Ok(addresses)) => addresses,
     };
     let mut trouble = "it has no address".to_owned();
     for (index, address) in addresses.iter().enumerate() {
