@@ -15,6 +15,7 @@ pub mod loopback;
 mod other_clients;
 pub mod process;
 pub mod programs;
+pub mod root;
 pub mod setup;
 pub mod sshd;
 pub mod terminal;

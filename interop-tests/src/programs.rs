@@ -50,6 +50,18 @@ pub fn from_pypi(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// A program of the Python environment with what looks at `deploy/`.
+///
+/// # Errors
+/// When it is not there.
+pub fn for_deploy(name: &str) -> Result<PathBuf> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/deploy/bin").join(name);
+    if !program.is_file() {
+        bail!("{} is not installed; run: scripts/install-tools test", program.display());
+    }
+    Ok(program)
+}
+
 /// The first line a program prints about its version.
 ///
 /// # Errors

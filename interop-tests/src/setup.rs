@@ -64,6 +64,19 @@ impl Relay {
         Self::start_as("relay", &mut Self::command(directory, listen)?, directory)
     }
 
+    /// As [`start_on`](Self::start_on), with further arguments.
+    ///
+    /// # Errors
+    /// When it does not say where it listens.
+    pub fn start_with<A: AsRef<OsStr>>(
+        directory: &Path,
+        listen: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Self> {
+        let mut command = Self::command(directory, listen)?;
+        Self::start_as("relay", command.args(arguments), directory)
+    }
+
     /// The command that starts a relay with its state in `directory`, for more arguments and variables.
     ///
     /// # Errors
