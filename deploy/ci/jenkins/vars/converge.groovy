@@ -10,6 +10,7 @@
 //     }
 //
 // Who may log in: .authorized_keys in the workspace, or for example environment { CONVERGE_GITHUB_USER = 'octocat' }.
+// Where the relay wants a token: environment { CONVERGE_TOKEN = credentials('converge') }.
 def call(String command) {
     withEnv(["CONVERGE_INSTALL_DIR=${env.WORKSPACE_TMP ?: env.WORKSPACE + '@tmp'}/converge", "CONVERGE_STEP=${command}"]) {
         sh label: 'install converge-agent', script: '''
