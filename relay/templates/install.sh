@@ -40,12 +40,13 @@ fail() {
     exit 1
 }
 
+# Without /dev/null, which some roots do not have.
 has() {
-    command -v "$1" >/dev/null 2>&1
+    [ -n "$(command -v "$1")" ]
 }
 
 platform() {
-    system=$(uname -s 2>/dev/null) || fail "there is no uname here, so it is unknown which program would run"
+    system=$(uname -s) || fail "there is no uname here, so it is unknown which program would run"
     case $system in
     Linux) system=linux ;;
     Darwin) system=macos ;;
