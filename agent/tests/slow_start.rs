@@ -32,6 +32,7 @@ async fn relay_that_says_nothing_is_probed_once_and_dialed_again() {
     let agent = Agent::new(Config {
         relay: relay.parse().expect("a URL"),
         insecure: false,
+        client_certificate: None,
         token: converge_agent::relay::token::TokenSource::None,
         hears_operator: true,
         proxy: ProxyChoice::Direct,

@@ -70,6 +70,8 @@ impl Target {
             insecure,
             proxy: proxy.unwrap_or_else(ProxyChoice::from_environment),
             memory: Some(Arc::new(carrier_memory())),
+            // A relay asks agents only who they are in this way.
+            client_certificate: None,
         };
         Ok(Self { address, relay, options, token, wait, quiet })
     }
