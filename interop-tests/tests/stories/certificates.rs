@@ -63,7 +63,7 @@ fn renewed_certificate_is_for_new_connections_and_old_sessions_go_on(setup: &mut
     symlink("..data/tls.crt", &cert)?;
     symlink("..data/tls.key", &key)?;
 
-    let mut relay = relay(setup, "certified", &[("--cert", &cert), ("--key", &key)])?;
+    let relay = relay(setup, "certified", &[("--cert", &cert), ("--key", &key)])?;
     let agent = agent(setup, &relay, &both)?;
     let authority = authority_of(&relay.url)?.to_owned();
     let before = serial_on(&authority)?;
@@ -146,7 +146,7 @@ fn half_renewed_certificate_is_not_used_and_told_of_once(setup: &mut Setup) -> R
     exchange("fullchain", 1)?;
     exchange("privkey", 1)?;
     let (cert, key) = (live.join("fullchain.pem"), live.join("privkey.pem"));
-    let mut relay = relay(setup, "certified", &[("--cert", &cert), ("--key", &key)])?;
+    let relay = relay(setup, "certified", &[("--cert", &cert), ("--key", &key)])?;
     let port = authority_of(&relay.url)?.to_owned();
     let first = serial_of(&cert)?;
 
@@ -178,7 +178,7 @@ fn half_renewed_certificate_is_not_used_and_told_of_once(setup: &mut Setup) -> R
 
 fn agent_shows_a_certificate(setup: &mut Setup) -> Result<()> {
     let (ours, theirs) = (Authority::new(setup.path(), "ours")?, Authority::new(setup.path(), "theirs")?);
-    let mut relay = relay(setup, "asking", &[("--agent-ca", &ours.certificate())])?;
+    let relay = relay(setup, "asking", &[("--agent-ca", &ours.certificate())])?;
     let job = setup.new_job("job-with-certificate")?;
     let (cert, key) = (setup.path().join("agent.crt"), setup.path().join("agent-tls.key"));
     let command = || -> Result<Command> {
@@ -216,7 +216,7 @@ fn agent_shows_a_certificate(setup: &mut Setup) -> Result<()> {
 
     // Another authority's is refused, and the agent's log says why.
     theirs.issue_to_agent(&cert, &key, "stranger", "DNS:stranger.example")?;
-    let mut stranger = Process::start("stranger", &mut command()?, setup.path())?;
+    let stranger = Process::start("stranger", &mut command()?, setup.path())?;
     stranger.wait_for_log("why", |log| log.contains("no authority that it believes has issued it"))?;
     Ok(())
 }
