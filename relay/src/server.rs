@@ -121,8 +121,7 @@ impl Relay {
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
         let registry = Arc::new(MemoryRegistry::new(config.reservation, limits::MAX_AGENTS));
         let (reload, live) = Reload::new(config.live);
-        let mut shared =
-            Shared::new(registry, public_url, own_url, own_tls, config.first_word_timeout, live);
+        let mut shared = Shared::new(registry, public_url, own_url, own_tls, config.first_word_timeout, live);
         shared.downloads = config.downloads.map(Arc::new);
         Ok(Self {
             shared: Arc::new(shared),

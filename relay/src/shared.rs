@@ -1,7 +1,8 @@
 //! What every task of a relay shares.
 
 use crate::{
-    access::Access, config::Live, directory::Directory, downloads::Downloads, limits, registry::Registry, tls::Tls,
+    access::Access, config::Live, directory::Directory, downloads::Downloads, limits, registry::Registry,
+    tls::Tls,
 };
 use converge_proto::RelayUrl;
 use std::{
