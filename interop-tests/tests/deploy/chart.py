@@ -11,7 +11,8 @@ import kubernetes_validate
 import yaml
 
 CHART, OUTPUT = sys.argv[1], Path(sys.argv[2])
-URL = {"publicUrl": "https://relay.example:4433"}
+CONFIG = (Path(CHART) / "../../relay.toml").read_text()
+URL = {"publicUrl": "https://relay.example:4433", "config": CONFIG}
 EVERYTHING = URL | {
     "nameOverride": "ssh",
     "image": {"repository": "registry.example/converge-relay", "tag": "1.2.3", "pullPolicy": "Always"},
@@ -90,8 +91,10 @@ made = render(LEAST)
 assert not any(kind == "PodDisruptionBudget" for kind, _ in made)
 assert "externalTrafficPolicy" not in made["Service", "ci-converge-relay"]["spec"]
 
-refused({}, "publicUrl")
-refused({"publicUrl": "relay.example"}, "publicUrl")
+refused(URL | {"publicUrl": ""}, "publicUrl")
+# Nobody is to have an open relay by mistake.
+refused({"publicUrl": URL["publicUrl"]}, "/config")
+refused(URL | {"publicUrl": "relay.example"}, "publicUrl")
 refused(URL | {"service": {"type": "LoadBalancer", "port": "4433"}}, "/service/port")
 refused(URL | {"replicas": 2}, "replicas")
 refused(URL | {"tls": {"secret": "x"}}, "secret")

@@ -80,7 +80,7 @@ fn units_are_understood_and_hardened() -> Result<()> {
 
 #[test]
 fn sample_configuration_is_right() -> Result<()> {
-    let sample = deploy("systemd/relay.toml");
+    let sample = deploy("relay.toml");
     run(relay()?.arg("--config").arg(&sample).arg("--check-config"), b"")?.success()?;
     Ok(())
 }
@@ -91,7 +91,6 @@ fn every_variable_is_one_that_the_relay_reads() -> Result<()> {
     let help = run(relay()?.arg("--help"), b"")?.success()?.text();
     let files = [
         "container/Containerfile",
-        "container/compose.yaml",
         "systemd/converge-relay.service",
         "helm/converge-relay/templates/statefulset.yaml",
     ];
