@@ -18,7 +18,6 @@ COMMON = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name 
 COMMON |= {"CI": "true", "CONVERGE_FIRST_TIMEOUT": "1s"}
 
 
-
 def load(name):
     return yaml.safe_load((TEMPLATES / name).read_text())
 
@@ -71,7 +70,9 @@ def github():
         "GITHUB_SERVER_URL": "https://github.com", "GITHUB_RUN_ID": "7", "GITHUB_STEP_SUMMARY": str(summary),
         "GITHUB_PATH": str(path),
     }
-    known = {f"inputs.{name}": str(told.get("default", "")) for name, told in action["inputs"].items()}
+    # In YAML 1.1, which is what is read here, `on` is another word for true.
+    inputs = {"on" if name is True else name: told for name, told in action["inputs"].items()}
+    known = {f"inputs.{name}": str(told.get("default", "")) for name, told in inputs.items()}
     # No network here that leads to GitHub.
     known |= {"inputs.relay": RELAY, "inputs.first-timeout": "1s", "inputs.github-user": "", "runner.temp": str(WORK)}
     # An expression of the workflow in the default value, and nothing of the script itself.
