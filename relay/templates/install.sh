@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs Converge's programs from the relay that wrote this script:
 #
-#     curl -fsSL {{ script }} | sh
-#     curl -fsSL {{ script }} | sh -s -- agent
+#     {{ line }}
+#     {{ line }} -s -- agent
 #
 # Writes the programs into ~/.local/bin, or $CONVERGE_INSTALL_DIR, and nothing else. Nothing runs before the last line
 # has arrived.

@@ -14,7 +14,8 @@ pub struct Installer {
 #[derive(Template)]
 #[template(path = "install.sh", escape = "none")]
 struct Shell<'a> {
-    script: String,
+    /// The line that runs it.
+    line: String,
     base: String,
     relay: String,
     pin: String,
@@ -61,7 +62,7 @@ impl Installer {
     /// When it cannot be rendered.
     pub fn shell_script(&self, files: &[Download]) -> Result<String, askama::Error> {
         Shell {
-            script: self.url(Self::SHELL),
+            line: self.shell_line(),
             base: in_shell(&self.url("")),
             relay: in_shell(&self.relay.to_string()),
             pin: in_shell(&self.curl_pin().unwrap_or_default()),
