@@ -89,13 +89,20 @@ impl Relay {
         Ok(command)
     }
 
-    /// Starts such a command, with a cleartext listener on any free port unless it has one. Its log is `logs/name.log`.
+    /// Starts such a command, with a cleartext listener on any free port unless it has one, and open to everybody
+    /// unless it says otherwise. Its log is `logs/name.log`.
     ///
     /// # Errors
     /// When it does not say where it listens.
     pub fn start_as(name: &str, command: &mut Command, logs: &Path) -> Result<Self> {
         if !command.get_args().any(|argument| argument == "--http") {
             command.args(["--http", "127.0.0.1:0"]);
+        }
+        // In the lab others can reach it, so it wants to be told.
+        for auth in ["--agent-auth", "--client-auth"] {
+            if !command.get_args().any(|argument| argument == auth) {
+                command.args([auth, "none"]);
+            }
         }
         let mut process = Process::start(name, command, logs)?;
         let url = process.wait_for("its URL", |line| line.strip_prefix("relay: ").map(str::to_owned))?;

@@ -164,7 +164,7 @@ impl GitHubTokens {
             value: String,
         }
 
-        let failed = |detail: String| TokenError::GitHub(detail);
+        let failed = TokenError::GitHub;
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("audience", &self.audience);
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {

@@ -163,16 +163,17 @@ fn ci_tokens_are_let_in_or_refused_with_their_reason(setup: &mut Setup) -> Resul
     );
     fs::write(&config, &text)?;
     let config = config.display().to_string();
-    let (relay, url) = relay(setup, "oidc", &["--config", &config, "--log", "debug"], Some(&issuer))?;
+    let (relay, url) =
+        relay(setup, "oidc", &["--config", &config, "--log", "info,converge_relay=debug"], Some(&issuer))?;
 
     let now = issuer.claims(&json!({}))["iat"].as_u64().context("a time")?;
     let other = Issuer::start(&setup.path().join("other-issuer"))?;
     for (change, reason) in [
+        (json!({"iat": now - 480, "nbf": now - 480, "exp": now - 200}), "the token expired 3 minutes ago"),
         (
             json!({"aud": "https://elsewhere.example"}),
             "wrong audience: the token is for https://elsewhere.example, this relay wants https://relay.example",
         ),
-        (json!({"iat": now - 480, "nbf": now - 480, "exp": now - 200}), "the token expired 3 minutes ago"),
         (json!({"nbf": now + 3600}), "the token is good only in"),
         (json!({"iss": other.url}), "is not trusted here"),
         (json!({"repository_owner": "stranger"}), "takes no job whose repository_owner is stranger"),

@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 
 /// Wrong tokens that a network may send at once, and how many more in a minute, before it has to wait: typing errors
 /// and a batch of jobs with yesterday's token.
-const BURST: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
-const PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("not zero");
+const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+const PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 /// The longest that an answer is kept back: below what peers wait for an answer.
 const LONGEST_DELAY: Duration = Duration::from_secs(3);
 /// Answers that are kept back at the same time; more are given at once, because each holds its connection.
