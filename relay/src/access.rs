@@ -33,8 +33,9 @@ use converge_proto::{Id, rendezvous::Token};
 use oidc::IssuerKeys;
 use slow_down::SlowDown;
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::sync::watch;
@@ -84,12 +85,22 @@ pub struct Access {
     timeout: Duration,
     slow_down: SlowDown,
     keys: IssuerKeys,
+    /// How often the answer was no, by scope and [`Refusal::label`].
+    refused: Mutex<BTreeMap<(Scope, &'static str), u64>>,
 }
 
 impl Access {
     /// A door that takes at most `timeout` to say yes or no.
     pub fn new(live: watch::Receiver<Live>, timeout: Duration) -> Self {
-        Self { live, timeout, slow_down: SlowDown::default(), keys: IssuerKeys::default() }
+        let (slow_down, keys) = (SlowDown::default(), IssuerKeys::default());
+        Self { live, timeout, slow_down, keys, refused: Mutex::default() }
+    }
+
+    /// How often the answer was no since the relay has started: what was wanted, one of a few words for why, and the
+    /// number.
+    pub fn refused(&self) -> Vec<(Scope, &'static str, u64)> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.iter().map(|((scope, why), count)| (*scope, *why, *count)).collect()
     }
 
     /// What the operator wants now. Who is in already stays in when it changes.
@@ -119,6 +130,20 @@ impl Access {
     /// # Errors
     /// [`Refusal`], in words for the peer.
     pub async fn check(
+        &self,
+        scope: Scope,
+        credentials: &Credentials,
+        peer: IpAddr,
+    ) -> Result<Grant, Refusal> {
+        let checked = self.check_uncounted(scope, credentials, peer).await;
+        if let Err(refusal) = &checked {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            *refused.entry((scope, refusal.label())).or_default() += 1;
+        }
+        checked
+    }
+
+    async fn check_uncounted(
         &self,
         scope: Scope,
         credentials: &Credentials,

@@ -59,6 +59,7 @@ async fn networks_come_before_tokens() {
     assert!(refusal.to_string().contains("clients from 192.0.2.4"), "{refusal}");
     assert_eq!(refusal.code(), RefusalCode::FORBIDDEN);
     assert!(door.check(Scope::Agent, &Credentials::default(), peer()).await.is_ok(), "agents are not asked");
+    assert_eq!(door.refused(), [(Scope::Client, "network", 1)]);
 }
 
 #[tokio::test]

@@ -24,7 +24,11 @@ pub(super) fn settings(settings: &Settings) -> Result<AccessSettings, Vec<Proble
         }
     });
     // What agents ask for: the relay as they know it.
-    let public = settings.listen.public_url.as_ref().map(|url| url.with_scheme(url.http_scheme(), ""));
+    let Listen { listen, public_url, .. } = &settings.listen;
+    let port = listen.map(|address| address.port());
+    let public_url = public_url.clone().or_else(|| super::identity::url(&settings.tls, port?));
+    let public =
+        public_url.map(|url| url.with_scheme(url.http_scheme(), "").trim_end_matches('/').to_owned());
     let mut issuers = Vec::new();
     for (number, entry) in (1..).zip(oidc.iter().flatten()) {
         match TrustedIssuer::new(entry.clone(), public.as_deref()) {
