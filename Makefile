@@ -33,6 +33,7 @@ bench:
 	@scripts/install-tools bench
 	cargo build --release --locked --bins
 	@cargo run --release --locked --quiet --bin bench -- $(ARGS)
+	@cargo run --release --locked --quiet --bin bench-agents
 
 platforms:
 	@scripts/check-platforms $(ARGS)

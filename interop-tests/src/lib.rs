@@ -9,6 +9,7 @@
 
 pub mod acme;
 pub mod authority;
+pub mod crowd;
 pub mod files;
 pub mod lab;
 pub mod loopback;

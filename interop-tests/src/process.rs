@@ -157,8 +157,20 @@ impl Process {
     /// # Errors
     /// When the system does not tell.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
+        self.memory_bytes("VmHWM:")
+    }
+
+    /// What it has resident now.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub fn resident_memory_bytes(&self) -> Result<u64> {
+        self.memory_bytes("VmRSS:")
+    }
+
+    fn memory_bytes(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib * 1024)
     }

@@ -5,7 +5,8 @@ mod requests;
 use crate::{
     access::{Credentials, Grant, Refusal, Scope},
     directory::{AgentStay, NewAgent},
-    first_frame, limits,
+    first_frame,
+    limits::{self, Stay},
     peer::Peer,
     registry::{Agent, RegisterError, Registration},
     shared::Shared,
@@ -31,38 +32,43 @@ use tracing::{debug, info};
 
 /// Serves a link whose first stream began with `register`, until the link ends.
 pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, register: Frame, peer: &Peer) {
-    let handshake = handshake(&link, &mut control, register);
+    let handshake = Box::pin(handshake(&link, &mut control, register));
     let handshake = tokio::time::timeout(shared.first_word_timeout, handshake);
     let Some(handshake) = shared.draining.run_until_cancelled(handshake).await else {
-        return refuse(link, control, &stopping()).await;
+        return Box::pin(refuse(link, control, &stopping())).await;
     };
     let verified = match handshake {
         Ok(Ok(verified)) => verified,
-        Ok(Err(error)) => return refuse(link, control, &error.refusal()).await,
+        Ok(Err(error)) => return Box::pin(refuse(link, control, &error.refusal())).await,
         Err(_) => {
             link.finish(CloseCode::SILENT, "the registration was not finished in time").await;
             return;
         }
     };
     if shared.draining.is_cancelled() {
-        return refuse(link, control, &stopping()).await;
+        return Box::pin(refuse(link, control, &stopping())).await;
     }
-    let grant = match admit(shared, &verified, peer).await {
+    let grant = match Box::pin(admit(shared, &verified, peer)).await {
         Ok(grant) => grant,
-        Err(refusal) => return refuse(link, control, &refusal.refused()).await,
+        Err(refusal) => return Box::pin(refuse(link, control, &refusal.refused())).await,
+    };
+    let _stay = match enter(shared, &verified, peer) {
+        Ok(stay) => stay,
+        Err(refusal) => return Box::pin(refuse(link, control, &refusal.refused())).await,
     };
     let agent = Arc::new(Agent {
         number: LinkNumber(shared.next_link()),
         link: link.clone(),
         verified,
         grant,
-        sessions: Semaphore::new(limits::MAX_SESSIONS_PER_AGENT as usize),
+        sessions: Semaphore::new(sessions(shared) as usize),
+        bandwidth: shared.gate.agents_bandwidth(),
     });
     let registration = match shared.registry.register(agent.clone()).await {
         Ok(registration) => registration,
-        Err(error @ RegisterError::Full) => {
-            let refused = Refused { code: RefusalCode::LIMIT, text: Line::new(error.to_string()) };
-            return refuse(link, control, &refused).await;
+        Err(RegisterError::Full) => {
+            let refusal = shared.gate.refused(limits::Refusal::Agents, peer.address.ip());
+            return Box::pin(refuse(link, control, &refusal.refused())).await;
         }
         Err(error @ RegisterError::Held(_)) => {
             let refused = Refused { code: RefusalCode::FORBIDDEN, text: Line::new(error.to_string()) };
@@ -74,7 +80,7 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
     let carrier = link.carrier();
     let certificate = peer.certificate.as_ref().map(tracing::field::display);
     info!(%id, %fingerprint, %carrier, peer = %peer.address, link = agent.number.0, certificate, "agent registered");
-    let why = run(shared, &link, control, &agent, registration, peer).await;
+    let why = Box::pin(run(shared, &link, control, &agent, registration, peer)).await;
     info!(%id, link = agent.number.0, reason = %why, "agent gone");
 }
 
@@ -95,6 +101,24 @@ async fn admit(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) -> Result
         debug!(%claims, issuer = %claims.issuer, "agent's job is verified");
     }
     Ok(grant)
+}
+
+/// Counts an agent. One that comes on another link, before its last one is gone, is the same agent.
+fn enter(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) -> Result<Stay, limits::Refusal> {
+    let holder = verified.wanted.as_ref().and_then(|id| shared.registry.find(id));
+    let address = peer.address.ip();
+    match holder {
+        Some(holder) if holder.verified.host_key == verified.host_key => Ok(shared.gate.agent_moves(address)),
+        _ => shared.gate.agent(address),
+    }
+}
+
+/// How many sessions an agent may have.
+fn sessions(shared: &Shared) -> u32 {
+    match shared.gate.limits.sessions_per_agent {
+        0 => limits::MAX_SESSIONS_PER_AGENT,
+        most => most.min(limits::MAX_SESSIONS_PER_AGENT),
+    }
 }
 
 fn stopping() -> Refused {
@@ -185,7 +209,7 @@ async fn run(
         id: registration.id.clone(),
         reassigned: registration.reassigned,
         keepalive_ms: u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX),
-        limits: Limits { sessions: limits::MAX_SESSIONS_PER_AGENT },
+        limits: Limits { sessions: sessions(shared) },
         public_url: shared.public_url.clone().map(|url| Line::new(url.with_pin(None).to_string())),
     };
     debug!(software = %agent.verified.info.software, "agent's program");

@@ -15,17 +15,30 @@ use converge_proto::{
         messages::{Line, Name},
     },
 };
-use converge_transport::{LinkError, Stream, StreamError};
+use converge_transport::{Link, LinkError, Stream, StreamError};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Serves a stream that began with `first`, until it ends. `path_id` is the ID in the URL of a WebSocket.
-pub(crate) async fn serve(shared: &Shared, stream: Stream, first: &Frame, path_id: Option<&Id>, peer: &Peer) {
+/// What a stream came on.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// A link with many streams.
+    Link(&'a Link),
+    /// A WebSocket of its own, with this ID in its URL.
+    Path(&'a Id),
+}
+
+/// Serves a stream that began with `first`, until it ends.
+pub(crate) async fn serve(shared: &Shared, stream: Stream, first: &Frame, from: Origin<'_>, peer: &Peer) {
+    let path_id = match from {
+        Origin::Path(id) => Some(id),
+        Origin::Link(_) => None,
+    };
     let outcome = match first.frame_type {
         FrameType::CONNECT => match Connect::from_frame(first) {
             Ok(connect) if path_id.is_some_and(|id| *id != connect.id) => Err((stream, other_id())),
-            Ok(connect) => connect_session(shared, stream, connect, peer).await,
+            Ok(connect) => connect_session(shared, stream, connect, from, peer).await,
             Err(error) => Err((stream, first_frame::refusal_of(&error))),
         },
         FrameType::LOOKUP => match Lookup::from_frame(first) {
@@ -56,6 +69,7 @@ async fn connect_session(
     shared: &Shared,
     stream: Stream,
     connect: Connect,
+    from: Origin<'_>,
     peer: &Peer,
 ) -> Result<(), Refusal> {
     if let SessionKind::Other(number) = connect.kind {
@@ -63,13 +77,17 @@ async fn connect_session(
         return Err((stream, Refused { code: RefusalCode::UNSUPPORTED, text }));
     }
     let stream = admit(shared, stream, &connect.id, connect.token, peer).await?;
-    let (mut stream, agent) = wait_for_agent(shared, stream, &connect.id, connect.wait_ms).await?;
+    let (mut stream, agent) = wait_for_agent(shared, stream, &connect.id, connect.wait_ms, peer).await?;
     let client = ClientInfo { address: Some(Name::new(peer.address.to_string())), ..connect.client };
     if let Some(session) = connect.session {
         debug!(%session, id = %connect.id, "a resumable session comes");
     }
-    match pairing::open(shared, &agent, connect.kind, client).await {
+    match pairing::open(shared, &agent, connect.kind, client, peer).await {
         Ok(session) => {
+            let _room = match from {
+                Origin::Link(link) => Some(link.room()),
+                Origin::Path(_) => None,
+            };
             let connected =
                 Connected { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
             let connected = connected.to_frame();
@@ -89,7 +107,7 @@ async fn connect_session(
 
 async fn answer_lookup(shared: &Shared, stream: Stream, lookup: Lookup, peer: &Peer) -> Result<(), Refusal> {
     let stream = admit(shared, stream, &lookup.id, lookup.token, peer).await?;
-    let (mut stream, agent) = wait_for_agent(shared, stream, &lookup.id, lookup.wait_ms).await?;
+    let (mut stream, agent) = wait_for_agent(shared, stream, &lookup.id, lookup.wait_ms, peer).await?;
     let found = Found { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
     let answering = async {
         stream.send.write_frame(&found.to_frame()).await?;
@@ -134,6 +152,7 @@ async fn wait_for_agent(
     mut stream: Stream,
     id: &Id,
     wait_ms: u32,
+    peer: &Peer,
 ) -> Result<(Stream, Arc<Agent>), Refusal> {
     if shared.draining.is_cancelled() {
         return Err((stream, stopping()));
@@ -147,9 +166,9 @@ async fn wait_for_agent(
     if wait.is_zero() {
         return Err((stream, no_such_id(id)));
     }
-    let Ok(_permit) = shared.waiting_clients.try_acquire() else {
-        let text = Line::new("too many clients are waiting on this relay; try again later");
-        return Err((stream, Refused { code: RefusalCode::LIMIT, text }));
+    let _stay = match shared.gate.wait(peer.address.ip()) {
+        Ok(stay) => stay,
+        Err(refusal) => return Err((stream, refusal.refused())),
     };
     let deadline = Instant::now() + wait;
     loop {

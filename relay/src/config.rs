@@ -14,7 +14,11 @@ pub use live::{Live, Reload};
 pub use loaded::{Given, Loaded, Origin};
 pub use problem::{Problem, Problems};
 
-use crate::{downloads::Downloads, limits, tls};
+use crate::{
+    downloads::Downloads,
+    limits::{self, Limits},
+    tls,
+};
 use converge_certs::Identity;
 use converge_proto::RelayUrl;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -46,6 +50,8 @@ pub struct Config {
     /// How long a peer may take for each of TLS handshake, HTTP header and first frame. Longer lets silent peers hold
     /// more of the connections there are; shorter loses peers on slow paths.
     pub first_word_timeout: Duration,
+    /// What peers are allowed.
+    pub limits: Limits,
     /// What can change while the relay runs.
     pub live: Live,
 }
@@ -65,6 +71,7 @@ impl Config {
             downloads: None,
             reservation: limits::RESERVATION,
             first_word_timeout: limits::FIRST_WORD_TIMEOUT,
+            limits: Limits::default(),
             live: Live::default(),
         }
     }

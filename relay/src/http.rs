@@ -6,10 +6,9 @@ mod headers;
 mod pages;
 mod websocket;
 
-use crate::{peer::Peer, shared::Shared};
+use crate::{limits::Stay, peer::Peer, shared::Shared};
 use axum::{Router, http::StatusCode, middleware, routing::get};
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// What handlers may ask about the connection that a request came on.
 #[derive(Clone)]
@@ -20,17 +19,19 @@ pub(crate) struct Connection {
     /// Whether TLS ends here.
     pub(crate) over_tls: bool,
     /// Held as long as anything of the connection is left.
-    _permit: Arc<OwnedSemaphorePermit>,
+    _stay: Arc<Stay>,
+    /// The same for a request that a proxy makes for somebody.
+    _forwarded: Option<Arc<Stay>>,
 }
 
 impl Connection {
-    pub(crate) fn new(
-        peer: Peer,
-        over_tls: bool,
-        exporter: Option<[u8; 32]>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        Self { peer, exporter, over_tls, _permit: Arc::new(permit) }
+    pub(crate) fn new(peer: Peer, over_tls: bool, exporter: Option<[u8; 32]>, stay: Stay) -> Self {
+        Self { peer, exporter, over_tls, _stay: Arc::new(stay), _forwarded: None }
+    }
+
+    /// A request that a trusted proxy makes for `peer`.
+    pub(crate) fn on_behalf_of(self, peer: Peer, stay: Stay) -> Self {
+        Self { peer, _forwarded: Some(Arc::new(stay)), ..self }
     }
 }
 

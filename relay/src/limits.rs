@@ -1,4 +1,19 @@
-//! Limits that protect a relay from its peers, and their reasons.
+//! Limits that protect a relay from its peers, and their reasons. What an operator can set is [`Limits`].
+
+mod bandwidth;
+mod census;
+pub(crate) mod descriptors;
+mod gate;
+mod network;
+mod rates;
+mod refusals;
+mod settings;
+
+pub(crate) use bandwidth::{Bandwidth, Share, Way};
+pub(crate) use census::Stay;
+pub(crate) use gate::{Gate, Handshake, QuicVerdict};
+pub use refusals::{Refusal, Refusals};
+pub use settings::{AddressHeader, Limits, Proxies, ProxyProtocol};
 
 use std::time::Duration;
 
@@ -16,20 +31,13 @@ pub const CONTROL_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_WAIT: Duration = Duration::from_hours(1);
 /// How often a waiting client hears that it is still waiting.
 pub const WAITING_INTERVAL: Duration = Duration::from_secs(5);
-/// Clients that wait at the same time.
-pub const MAX_WAITING_CLIENTS: usize = 4096;
-/// IDs held or reserved at the same time.
-pub const MAX_AGENTS: usize = 16_384;
-/// IDs that are reserved for agents that have never been here. Each is one of [`MAX_AGENTS`].
+/// IDs that are reserved for agents that have never been here. Each is one of [`Limits::agents`].
 pub const MAX_RESERVATIONS: usize = 1024;
-/// Sessions of one agent at the same time. Below the streams a link allows, so that a link never meets its own limit.
+/// Sessions of one agent, whatever the operator says: below the streams a link allows, so that a link never meets its own
+/// limit.
 pub const MAX_SESSIONS_PER_AGENT: u32 = 512;
-/// TCP connections at the same time; more wait in the kernel's queue.
-pub const MAX_TCP_CONNECTIONS: usize = 16_384;
-/// QUIC connections at the same time; more are refused.
-pub const MAX_QUIC_CONNECTIONS: usize = 16_384;
-/// HTTP header of one request.
-pub const MAX_HTTP_HEADER_BYTES: usize = 16 * 1024;
+/// A request must have been answered by then, its body read; what the answer then goes on to send has the time it needs.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an agent's ID stays reserved for its key after its link was lost.
 pub const RESERVATION: Duration = Duration::from_mins(10);
 /// What agents are told to send a ping after, on QUIC (NATs forget UDP after 30 s) and on WebSocket (proxies cut after

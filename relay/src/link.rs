@@ -1,6 +1,13 @@
 //! A link with many streams, from its first frame on.
 
-use crate::{agent_link, client_stream, first_frame, peer::Peer, shared::Shared};
+use crate::{
+    agent_link,
+    client_stream::{self, Origin},
+    first_frame,
+    limits::Refusal,
+    peer::Peer,
+    shared::Shared,
+};
 use converge_proto::FrameType;
 use converge_transport::{CloseCode, Link};
 use std::sync::Arc;
@@ -14,25 +21,28 @@ pub(crate) async fn serve(shared: &Arc<Shared>, link: Link, peer: Peer) {
         Some(Ok(Ok(stream))) => stream,
         Some(Ok(Err(_))) => return,
         Some(Err(_)) => {
-            debug!(peer = %peer.address, "link said nothing");
+            shared.gate.refused(Refusal::Silent, peer.address.ip());
             return link.finish(CloseCode::SILENT, "nothing was said").await;
         }
         None => return link.finish(CloseCode::STOPPING, "").await,
     };
-    match first_frame::read(shared, &mut stream).await {
+    // Here and below, what is over soon is boxed: a link that idles for hours holds only what it then needs, and a relay has
+    // thousands of them.
+    match Box::pin(first_frame::read(shared, &mut stream)).await {
         Ok(frame) if frame.frame_type == FrameType::REGISTER => {
-            agent_link::serve(shared, link, stream, frame, &peer).await;
+            Box::pin(agent_link::serve(shared, link, stream, frame, &peer)).await;
         }
         Ok(frame) => {
-            let (task_shared, task_peer) = (shared.clone(), peer.clone());
+            let (task_shared, task_link, task_peer) = (shared.clone(), link.clone(), peer.clone());
             shared.spawn_session(async move {
-                client_stream::serve(&task_shared, stream, &frame, None, &task_peer).await;
+                client_stream::serve(&task_shared, stream, &frame, Origin::Link(&task_link), &task_peer)
+                    .await;
             });
-            serve_client_link(shared, &link, &peer).await;
+            Box::pin(serve_client_link(shared, &link, &peer)).await;
         }
         Err(error) => {
             debug!(peer = %peer.address, %error, "link refused");
-            first_frame::refuse_first(stream, &error).await;
+            Box::pin(first_frame::refuse_first(stream, &error)).await;
             link.finish(error.close_code(), &error.to_string()).await;
         }
     }
@@ -53,10 +63,13 @@ async fn serve_client_link(shared: &Arc<Shared>, link: &Link, peer: &Peer) {
                 Err(_) => return,
             },
         };
-        let (task_shared, task_peer) = (shared.clone(), peer.clone());
+        let (task_shared, task_link, task_peer) = (shared.clone(), link.clone(), peer.clone());
         shared.spawn_session(async move {
             match first_frame::read(&task_shared, &mut stream).await {
-                Ok(frame) => client_stream::serve(&task_shared, stream, &frame, None, &task_peer).await,
+                Ok(frame) => {
+                    let from = Origin::Link(&task_link);
+                    client_stream::serve(&task_shared, stream, &frame, from, &task_peer).await;
+                }
                 Err(error) => first_frame::refuse_first(stream, &error).await,
             }
         });

@@ -1,8 +1,8 @@
 //! One session: a client's stream and an agent's, and the bytes between them.
 
 use crate::{
-    directory::{NewSession, SessionStay},
-    limits,
+    directory::{NewSession, SessionStay, Traffic},
+    limits::{self, Refusal, Share, Stay, Way},
     peer::Peer,
     registry::Agent,
     shared::Shared,
@@ -14,7 +14,7 @@ use converge_proto::{
         messages::{Line, Name},
     },
 };
-use converge_transport::{LinkError, Stream, StreamError, copy_bidirectional};
+use converge_transport::{Direction, LinkError, Meter, Room, Stream, StreamError, copy_bidirectional};
 use std::sync::Arc;
 use tokio::sync::SemaphorePermit;
 use tracing::info;
@@ -27,6 +27,8 @@ pub(crate) struct Session<'a> {
     agent: &'a Arc<Agent>,
     stream: Stream,
     _permit: SemaphorePermit<'a>,
+    _stay: Stay,
+    _room: Room,
 }
 
 /// Opens a stream to the agent and announces the client on it.
@@ -38,14 +40,14 @@ pub(crate) async fn open<'a>(
     agent: &'a Arc<Agent>,
     kind: SessionKind,
     client: ClientInfo,
+    peer: &Peer,
 ) -> Result<Session<'a>, Refused> {
+    let address = peer.address.ip();
+    let stay = shared.gate.session(address).map_err(Refusal::refused)?;
     let Ok(permit) = agent.sessions.try_acquire() else {
-        let text = format!(
-            "the agent has {} sessions already, the most it may have",
-            limits::MAX_SESSIONS_PER_AGENT
-        );
-        return Err(Refused { code: RefusalCode::LIMIT, text: Line::new(text) });
+        return Err(shared.gate.refused(Refusal::SessionsOfAgent, address).refused());
     };
+    let room = agent.link.room();
     let number = shared.next_session();
     let software = client.software.clone();
     let opening = async {
@@ -54,7 +56,9 @@ pub(crate) async fn open<'a>(
         Ok::<_, StreamError>(stream)
     };
     match tokio::time::timeout(limits::AGENT_STREAM_TIMEOUT, opening).await {
-        Ok(Ok(stream)) => Ok(Session { number, kind, software, agent, stream, _permit: permit }),
+        Ok(Ok(stream)) => {
+            Ok(Session { number, kind, software, agent, stream, _permit: permit, _stay: stay, _room: room })
+        }
         Ok(Err(error)) => Err(agent_lost(&error.to_string())),
         Err(_) => Err(agent_lost("it does not take the session")),
     }
@@ -81,10 +85,12 @@ async fn time_to_move(shared: &Shared) {
 
 /// Copies until both directions have ended, one has failed, or the relay ends.
 pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Stream, id: &Id, peer: &Peer) {
-    let Session { number, kind, software, agent, stream: mut to_agent, .. } = session;
+    let Session { number, kind, software, agent, stream: mut to_agent, _permit, _stay, _room } = session;
     let mut stay =
         shared.directory.begin(NewSession { number, id: id.clone(), kind, software, peer: peer.clone() });
     info!(session = number, %id, peer = %peer.address, "session begins");
+    let entry = stay.entry().clone();
+    let meter = Metered { traffic: &entry.traffic, share: shared.gate.share(agent.bandwidth.as_ref()) };
     let result = tokio::select! {
         biased; // The reason of a link's end is truer than what its streams make of it.
         () = shared.ending.cancelled() => Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere))),
@@ -92,7 +98,7 @@ pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Strea
             Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere)))
         }
         error = agent.link.closed() => Err((RefusalCode::AGENT_LOST, error.into())),
-        result = copy_bidirectional(&mut client, &mut to_agent, &stay.entry().traffic) => {
+        result = copy_bidirectional(&mut client, &mut to_agent, &meter) => {
             result.map_err(|error| (RefusalCode::AGENT_LOST, error))
         }
     };
@@ -112,6 +118,23 @@ pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Strea
             };
             tokio::join!(client.reset_with(code, &words), to_agent.reset(code));
         }
+    }
+}
+
+/// Counts what passes, and lets it pass when it may.
+struct Metered<'a> {
+    traffic: &'a Traffic,
+    share: Share<'a>,
+}
+
+impl Meter for Metered<'_> {
+    async fn pass(&self, direction: Direction, bytes: usize) {
+        self.traffic.pass(direction, bytes).await;
+        let way = match direction {
+            Direction::Forward => Way::ToAgent,
+            Direction::Backward => Way::ToClient,
+        };
+        self.share.pass(way, bytes).await;
     }
 }
 

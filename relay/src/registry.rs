@@ -8,6 +8,7 @@ mod memory;
 pub use memory::MemoryRegistry;
 
 use crate::access::Grant;
+use crate::limits::Bandwidth;
 use converge_proto::{
     Id,
     rendezvous::{
@@ -36,6 +37,8 @@ pub struct Agent {
     pub grant: Grant,
     /// One permit per session it may still have.
     pub sessions: Semaphore,
+    /// What its sessions share.
+    pub(crate) bandwidth: Option<Bandwidth>,
 }
 
 /// Where agents are found.

@@ -3,7 +3,6 @@
 use crate::{
     accept::{quic, tcp},
     config::{Config, Reload},
-    limits,
     registry::MemoryRegistry,
     shared::Shared,
     sockets::{OpenSockets, Sockets},
@@ -119,9 +118,21 @@ impl Relay {
         let public_url =
             config.public_url.map(|url| if url.pin().is_none() { url.with_pin(pin) } else { url });
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
-        let registry = Arc::new(MemoryRegistry::new(config.reservation, limits::MAX_AGENTS));
+        let most_agents = match config.limits.agents {
+            0 => usize::MAX,
+            most => most as usize,
+        };
+        let registry = Arc::new(MemoryRegistry::new(config.reservation, most_agents));
         let (reload, live) = Reload::new(config.live);
-        let mut shared = Shared::new(registry, public_url, own_url, own_tls, config.first_word_timeout, live);
+        let mut shared = Shared::new(
+            registry,
+            public_url,
+            own_url,
+            own_tls,
+            config.first_word_timeout,
+            config.limits,
+            live,
+        );
         shared.downloads = config.downloads.map(Arc::new);
         Ok(Self {
             shared: Arc::new(shared),

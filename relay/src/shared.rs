@@ -1,7 +1,12 @@
 //! What every task of a relay shares.
 
 use crate::{
-    access::Access, config::Live, directory::Directory, downloads::Downloads, limits, registry::Registry,
+    access::Access,
+    config::Live,
+    directory::Directory,
+    downloads::Downloads,
+    limits::{self, Gate, Limits},
+    registry::Registry,
     tls::Tls,
 };
 use converge_proto::RelayUrl;
@@ -12,7 +17,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
@@ -35,8 +40,8 @@ pub(crate) struct Shared {
     pub(crate) downloads: Option<Arc<Downloads>>,
     /// How long a peer may take for each first word.
     pub(crate) first_word_timeout: Duration,
-    /// One permit per client that may still wait for an agent.
-    pub(crate) waiting_clients: Semaphore,
+    /// Who is let in, and what was refused.
+    pub(crate) gate: Gate,
     /// Every task but the accept loops.
     pub(crate) tasks: TaskTracker,
     /// The sessions alone, so that a stopping relay can wait for them.
@@ -56,6 +61,7 @@ impl Shared {
         own_url: RelayUrl,
         tls: Tls,
         first_word_timeout: Duration,
+        limits: Limits,
         live: watch::Receiver<Live>,
     ) -> Self {
         Self {
@@ -68,7 +74,7 @@ impl Shared {
             first_word_timeout,
             access: Access::new(live.clone(), first_word_timeout),
             live,
-            waiting_clients: Semaphore::new(limits::MAX_WAITING_CLIENTS),
+            gate: Gate::new(limits),
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
             draining: CancellationToken::new(),

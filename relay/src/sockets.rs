@@ -86,7 +86,7 @@ fn both(
     tcp: Option<StdTcpListener>,
     udp: Option<UdpSocket>,
 ) -> Result<(TcpListener, Endpoint), BindError> {
-    let quic_on = |address| quic::listen(address, &config.identity);
+    let quic_on = |address| quic::listen(address, &config.identity, config.limits.streams_per_link);
     match (tcp, udp) {
         (None, None) => bind_both(config.listen, quic_on),
         (Some(tcp), None) => {
@@ -103,7 +103,10 @@ fn both(
             if tcp_address != address {
                 return Err(BindError::Addresses { tcp: tcp_address, udp: address });
             }
-            Ok((tcp, quic::listen_on(udp, &config.identity).map_err(udp_error)?))
+            Ok((
+                tcp,
+                quic::listen_on(udp, &config.identity, config.limits.streams_per_link).map_err(udp_error)?,
+            ))
         }
     }
 }

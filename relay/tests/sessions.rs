@@ -366,7 +366,7 @@ async fn one_session_more_than_allowed_is_refused(by: By) {
     let client = relay.a_client_of("build", by).await;
     let refused = client.connect().await.err().unwrap();
     assert_eq!(refused.code, RefusalCode::LIMIT);
-    assert_eq!(refused.text.as_str(), "the agent has 512 sessions already, the most it may have");
+    assert_eq!(refused.text.as_str(), "the agent has as many sessions as it may have; end one and try again");
 
     // One that ends makes room.
     let (mut session, stream) = sessions.pop().unwrap();

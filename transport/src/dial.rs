@@ -45,6 +45,8 @@ const MAX_DIALS: usize = 8;
 static DIALS: Semaphore = Semaphore::const_new(MAX_DIALS);
 /// Where a relay says which versions it speaks, when it speaks none of ours.
 pub const VERSIONS_HEADER: &str = "converge-versions";
+/// In a relay's answer to an opening handshake that met a limit: what the person is to be told.
+pub const REFUSED_HEADER: &str = "converge-refused";
 
 /// Who dials, which decides the path on WebSocket.
 #[derive(Clone, Copy, Debug)]

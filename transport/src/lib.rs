@@ -29,7 +29,7 @@ pub mod websocket;
 pub use close::{CloseCode, LinkError, StreamError};
 pub use copy::{Direction, LocalCopyError, Meter, copy_bidirectional, copy_local};
 pub use dial::{CarrierMemory, ClientCertificate, DialError, DialOptions, Role, dial, probe};
-pub use link::{Carrier, Link};
+pub use link::{Carrier, Link, Room};
 pub use network_change::NetworkChanges;
 pub use proxy::{InvalidProxyUrl, ProxyChoice, ProxyUrl};
 pub use schedule::{QuicRetry, sleep_until};

@@ -51,11 +51,24 @@ enum Kind {
         connection: quinn::Connection,
         /// Only on the dialing end, where the link has an endpoint of its own.
         dialed: Option<Dialed>,
+        rooms: Arc<quic::Rooms>,
     },
     /// An agent's: many streams over one WebSocket.
     Multiplexed(MuxLink),
     /// A client's: the WebSocket is the one stream.
     Single { stream: Arc<Mutex<Option<Stream>>>, counters: Counters },
+}
+
+/// Room for one session on a link.
+#[derive(Debug)]
+pub struct Room(Link);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Kind::Quic { dialed: None, rooms, .. } = &self.0.kind {
+            rooms.leave();
+        }
+    }
 }
 
 /// The dialing end of a QUIC link.
@@ -70,10 +83,11 @@ impl Link {
     /// A QUIC connection as a link. `endpoint` is the dialing end's own.
     pub fn quic(connection: quinn::Connection, endpoint: Option<quinn::Endpoint>) -> Self {
         let exporter = quic::exporter(&connection);
-        let source = quic::source_address(connection.remote_address()).ok();
-        let source = Arc::new(Mutex::new(source));
-        let dialed = endpoint.map(|endpoint| Dialed { endpoint, source });
-        Self { kind: Kind::Quic { connection, dialed }, exporter }
+        let dialed = endpoint.map(|endpoint| {
+            let source = quic::source_address(connection.remote_address()).ok();
+            Dialed { endpoint, source: Arc::new(Mutex::new(source)) }
+        });
+        Self { kind: Kind::Quic { connection, dialed, rooms: Arc::default() }, exporter }
     }
 
     /// Many streams over one WebSocket. `exporter` is that of the TLS connection below, when there is one.
@@ -162,6 +176,15 @@ impl Link {
         }
     }
 
+    /// Makes room for what the peer sends in one more session, as long as the returned value is held. Only on links that
+    /// were accepted is room scarce.
+    pub fn room(&self) -> Room {
+        if let Kind::Quic { connection, dialed: None, rooms } = &self.kind {
+            rooms.enter(connection);
+        }
+        Room(self.clone())
+    }
+
     /// What has gone out and come in so far.
     pub fn traffic(&self) -> Traffic {
         match &self.kind {
@@ -181,7 +204,7 @@ impl Link {
     /// # Errors
     /// When there is no new socket, or no way to the peer; the link goes on with the old one.
     pub fn follow_network_change(&self) -> io::Result<()> {
-        let Kind::Quic { connection, dialed: Some(dialed) } = &self.kind else { return Ok(()) };
+        let Kind::Quic { connection, dialed: Some(dialed), .. } = &self.kind else { return Ok(()) };
         let now = quic::source_address(connection.remote_address())?;
         let before = dialed.source.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
         if before == Some(now) { Ok(()) } else { self.rebind() }

@@ -20,7 +20,10 @@ use rustls::pki_types::CertificateDer;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,9 @@ const MAX_IDLE: Duration = Duration::from_secs(45);
 /// What one stream may have on its way to us before it is read. Over a path with 100 ms round-trip time this is
 /// 40 MB/s; it is also what a stalled reader costs in memory, per stream.
 pub const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// What all streams of a connection to a relay may have on their way together, before any of them is a session: first
+/// frames, and what comes right behind them.
+const FIRST_WINDOW_BYTES: u32 = 256 * 1024;
 /// What a connection may have sent and not yet acknowledged, over all its streams.
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 /// Streams that a relay may open to an agent at once: its sessions, and some that are closing.
@@ -54,7 +60,7 @@ const INCOMING_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
 /// answers.
 const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
 
-fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> Arc<TransportConfig> {
+fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(mtu_upper_bound);
     let mut acks = AckFrequencyConfig::default();
@@ -72,31 +78,34 @@ fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> Arc<TransportConf
         .max_idle_timeout(IdleTimeout::try_from(MAX_IDLE).ok())
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks));
-    Arc::new(config)
+    config
 }
 
 fn alpn() -> Vec<&'static [u8]> {
     ProtocolVersion::ALL.iter().rev().map(|version| version.alpn()).collect()
 }
 
-/// An endpoint that accepts links on this UDP address.
+/// An endpoint that accepts links on this UDP address. A peer may have `max_streams` open on one link.
 ///
 /// # Errors
 /// When the address cannot be bound, or the identity cannot serve QUIC.
-pub fn listen(address: SocketAddr, identity: &Identity) -> io::Result<Endpoint> {
-    listen_on(socket(address)?, identity)
+pub fn listen(address: SocketAddr, identity: &Identity, max_streams: u32) -> io::Result<Endpoint> {
+    listen_on(socket(address)?, identity, max_streams)
 }
 
 /// The same on a socket that is there already.
 ///
 /// # Errors
 /// When it cannot be used, or the identity cannot serve QUIC.
-pub fn listen_on(socket: UdpSocket, identity: &Identity) -> io::Result<Endpoint> {
+pub fn listen_on(socket: UdpSocket, identity: &Identity, max_streams: u32) -> io::Result<Endpoint> {
     let tls = identity.server_config(&alpn()).map_err(io::Error::other)?;
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let mut transport = transport_config(max_streams, MTU_UPPER_BOUND);
+    // Grows with its sessions, see `Rooms`: a stranger's streams are not worth more.
+    transport.receive_window(VarInt::from_u32(FIRST_WINDOW_BYTES));
     config
-        .transport_config(transport_config(MAX_STREAMS_TO_RELAY, MTU_UPPER_BOUND))
+        .transport_config(Arc::new(transport))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
     Endpoint::new(endpoint_config(identity), Some(config), socket, Arc::new(TokioRuntime))
@@ -120,7 +129,7 @@ pub(crate) fn probing_config(tls: rustls::ClientConfig) -> io::Result<quinn::Cli
 fn dialing_config(tls: rustls::ClientConfig, mtu_upper_bound: u16) -> io::Result<quinn::ClientConfig> {
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(transport_config(MAX_STREAMS_FROM_RELAY, mtu_upper_bound));
+    config.transport_config(Arc::new(transport_config(MAX_STREAMS_FROM_RELAY, mtu_upper_bound)));
     Ok(config)
 }
 
@@ -174,6 +183,29 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// The room of an accepted connection for what its peer sends: that of a stream for each session it has had at the same
+/// time. It does not shrink again, because what a peer was allowed it may still send.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    sessions: AtomicU32,
+    most: AtomicU32,
+}
+
+impl Rooms {
+    /// One more session. A stalled one takes its own room and not that of the others.
+    pub(crate) fn enter(&self, connection: &quinn::Connection) {
+        let sessions = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.most.fetch_max(sessions, Ordering::Relaxed) < sessions {
+            let bytes = u64::from(sessions) * u64::from(STREAM_WINDOW_BYTES) + u64::from(FIRST_WINDOW_BYTES);
+            connection.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
+        }
+    }
+
+    pub(crate) fn leave(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// 32 bytes that only the two ends of this connection know.

@@ -42,6 +42,9 @@ const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// Bytes read from the socket at once, and written to it at once. Each WebSocket holds one buffer of each.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// The same for reading where a relay has thousands of links, most of them idle: what TLS gives at once.
+const LINK_BUFFER_BYTES: usize = 16 * 1024;
+
 /// What a WebSocket runs on: TCP or TLS, at either end.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
@@ -71,6 +74,13 @@ pub(crate) fn config() -> WebSocketConfig {
 /// The accepting end, after the opening handshake has been answered.
 pub async fn accepted(io: BoxedIo, framing: Framing) -> (Sender, Receiver) {
     split(WebSocketStream::from_raw_socket(Counted::new(io), Role::Server, Some(config())).await, framing)
+}
+
+/// The same for an agent's link, which is idle most of the time.
+pub async fn accepted_link(io: BoxedIo) -> (Sender, Receiver) {
+    let config = config().read_buffer_size(LINK_BUFFER_BYTES);
+    let io = Counted::new(io);
+    split(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await, Framing::Converge)
 }
 
 /// Both directions of an open WebSocket.

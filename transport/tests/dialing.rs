@@ -35,7 +35,9 @@ async fn both_sockets() -> (TcpListener, UdpSocket) {
 async fn quic_and_tcp(certificate: &Certificate) -> (quinn::Endpoint, TcpListener) {
     loop {
         let tcp = TcpListener::bind(loopback()).await.unwrap();
-        if let Ok(endpoint) = quic::listen(tcp.local_addr().unwrap(), &certificate.identity) {
+        if let Ok(endpoint) =
+            quic::listen(tcp.local_addr().unwrap(), &certificate.identity, quic::MAX_STREAMS_TO_RELAY)
+        {
             return (endpoint, tcp);
         }
     }
@@ -207,7 +209,7 @@ async fn winner_is_remembered_and_a_memory_that_is_wrong_does_no_harm() {
 
     // Now UDP is let through, and TCP answers nobody.
     drop(silent);
-    let endpoint = quic::listen(address, &certificate.identity).unwrap();
+    let endpoint = quic::listen(address, &certificate.identity, quic::MAX_STREAMS_TO_RELAY).unwrap();
     tokio::spawn(async move { endpoint.accept().await.unwrap().await.map(|link| (link, endpoint)) });
     let link = soon("a link", dial(&url, &options(), Role::Agent)).await.unwrap();
     assert_eq!(link.carrier(), Carrier::Quic);

@@ -10,7 +10,10 @@ use converge_proto::{
     Frame,
     rendezvous::{Message, Ping},
 };
-use converge_transport::{DialOptions, Link, LinkError, Role, Traffic, dial, quic::listen};
+use converge_transport::{
+    DialOptions, Link, LinkError, Role, Traffic, dial,
+    quic::{MAX_STREAMS_TO_RELAY, listen},
+};
 use std::net::SocketAddr;
 
 fn ping() -> Frame {
@@ -56,7 +59,7 @@ async fn rebinding_keeps_the_link(ends: Ends) {
 #[tokio::test]
 async fn rebound_quic_link_comes_from_another_port() {
     let certificate = Certificate::new();
-    let endpoint = listen(loopback(), &certificate.identity).unwrap();
+    let endpoint = listen(loopback(), &certificate.identity, MAX_STREAMS_TO_RELAY).unwrap();
     let url = url("quic", endpoint.local_addr().unwrap()).with_pin(Some(certificate.pin()));
     let options = DialOptions::default();
     let accepting = async { endpoint.accept().await.unwrap().await.unwrap() };
@@ -76,7 +79,7 @@ fn relay_process(address: SocketAddr, certificate: &Certificate) -> (tokio::runt
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _entered = runtime.enter();
     let endpoint = loop {
-        match listen(address, &certificate.identity) {
+        match listen(address, &certificate.identity, MAX_STREAMS_TO_RELAY) {
             Ok(endpoint) => break endpoint,
             // The one before is not quite dead.
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => std::thread::yield_now(),

@@ -48,7 +48,9 @@ async fn some_relay(certificate: &Certificate) -> SocketAddr {
     let (endpoint, tcp) = loop {
         let tcp = TcpListener::bind(loopback()).await.unwrap();
         // Somebody else may have that number on UDP.
-        if let Ok(endpoint) = quic::listen(tcp.local_addr().unwrap(), &certificate.identity) {
+        if let Ok(endpoint) =
+            quic::listen(tcp.local_addr().unwrap(), &certificate.identity, quic::MAX_STREAMS_TO_RELAY)
+        {
             break (endpoint, tcp);
         }
     };

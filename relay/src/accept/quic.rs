@@ -1,8 +1,13 @@
 //! QUIC connections.
 
-use crate::{limits, link, peer::Peer, shared::Shared};
-use converge_transport::{Carrier, Link};
-use quinn::{Endpoint, Incoming};
+use crate::{
+    limits::{Handshake, QuicVerdict, Refusal},
+    link,
+    peer::Peer,
+    shared::Shared,
+};
+use converge_transport::{Carrier, CloseCode, Link};
+use quinn::{Connecting, Endpoint};
 use std::sync::Arc;
 use tracing::debug;
 
@@ -15,12 +20,30 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { return };
-        if endpoint.open_connections() >= limits::MAX_QUIC_CONNECTIONS {
-            incoming.refuse();
-            continue;
+        let peer = Peer::new(incoming.remote_address(), Carrier::Quic);
+        let handshake = match shared.gate.quic(peer.address.ip(), incoming.remote_address_validated()) {
+            QuicVerdict::Accept(handshake) => handshake,
+            QuicVerdict::Retry => {
+                // Cannot fail: only who has answered one already may not be asked again, and that is proof.
+                let _ = incoming.retry();
+                continue;
+            }
+            QuicVerdict::Refuse => {
+                incoming.refuse();
+                continue;
+            }
+            QuicVerdict::Ignore => {
+                incoming.ignore();
+                continue;
+            }
+        };
+        match incoming.accept() {
+            Ok(connecting) => {
+                let task_shared = shared.clone();
+                shared.spawn(async move { serve(&task_shared, connecting, handshake, peer).await });
+            }
+            Err(error) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),
         }
-        let task_shared = shared.clone();
-        shared.spawn(async move { serve(&task_shared, incoming).await });
     }
 }
 
@@ -46,17 +69,22 @@ pub(crate) async fn turn_away(shared: Arc<Shared>, endpoint: Endpoint, newcomers
     shared.ending.run_until_cancelled(turning_away).await;
 }
 
-async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
-    let mut peer = Peer::new(incoming.remote_address(), Carrier::Quic);
-    let handshake = tokio::time::timeout(shared.first_word_timeout, incoming);
-    let Some(connected) = shared.ending.run_until_cancelled(handshake).await else { return };
+async fn serve(shared: &Arc<Shared>, connecting: Connecting, handshake: Handshake, mut peer: Peer) {
+    let connecting = tokio::time::timeout(shared.first_word_timeout, connecting);
+    let Some(connected) = shared.ending.run_until_cancelled(connecting).await else { return };
     match connected {
         Ok(Ok(connection)) => {
             let chain = converge_transport::quic::peer_chain(&connection);
             peer.certificate = shared.tls.peer_certificate(chain.as_deref());
-            link::serve(shared, Link::quic(connection, None), peer).await;
+            let link = Link::quic(connection, None);
+            match shared.gate.connected(handshake, peer.address.ip()) {
+                Ok(_stay) => link::serve(shared, link, peer).await,
+                Err(refusal) => link.finish(CloseCode::LIMIT, refusal.words()).await,
+            }
         }
         Ok(Err(error)) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),
-        Err(_) => debug!(peer = %peer.address, "QUIC handshake not finished in time"),
+        Err(_) => {
+            shared.gate.refused(Refusal::Silent, peer.address.ip());
+        }
     }
 }

@@ -1,6 +1,12 @@
 //! TCP connections: TLS or cleartext, then HTTP.
 
-use crate::{http, limits, peer::Peer, shared::Shared};
+use super::{proxy_protocol, refusal, request};
+use crate::{
+    http,
+    limits::{Refusal, Stay},
+    peer::Peer,
+    shared::Shared,
+};
 use axum::Router;
 use converge_certs::ACME_TLS_ALPN;
 use converge_proto::rendezvous::handshake::EXPORTER_LABEL;
@@ -12,16 +18,13 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 use tracing::{debug, warn};
 
 /// The ALPN protocols of HTTPS.
 pub(crate) const HTTPS_ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
-/// The header list of one HTTP/2 request, and requests at once on one connection. Pages need little.
-const MAX_HTTP2_HEADER_BYTES: u32 = 16 * 1024;
+/// Requests at once on one HTTP/2 connection. Pages need few.
 const MAX_HTTP2_STREAMS: u32 = 16;
 /// After an accept that failed for want of descriptors or memory: time for some to come free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -29,32 +32,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until the relay drains. Without `tls` the listener speaks cleartext.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     let router = http::router(shared.clone());
-    let connections = Arc::new(Semaphore::new(limits::MAX_TCP_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             biased; // The accept loop always loses against the end.
             () = shared.draining.cancelled() => return,
-            accepted = async {
-                let permit = connections.clone().acquire_owned().await;
-                (permit, listener.accept().await)
-            } => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            (Ok(permit), Ok((stream, address))) => {
-                let (router, tls) = (router.clone(), tls.clone());
-                let connection = Accepted {
-                    shared: shared.clone(),
-                    router,
-                    peer: Peer::new(address, Carrier::WebSocket),
-                    permit,
-                };
-                shared.spawn(async move { connection.serve(stream, tls).await });
+            Ok((stream, address)) => {
+                let peer = Peer::new(address, Carrier::WebSocket);
+                let (task_shared, tls) = (shared.clone(), tls.clone());
+                match shared.gate.connect(peer.address.ip()) {
+                    Ok(stay) => {
+                        let router = router.clone();
+                        let connection = Accepted { shared: task_shared, router, peer, stay };
+                        shared.spawn(async move { connection.serve(stream, tls).await });
+                    }
+                    Err(refused) => shared.spawn(async move {
+                        refusal::explain(&task_shared.gate, stream, tls, refused).await;
+                    }),
+                }
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 warn!(%error, "cannot accept a TCP connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            (Err(_), _) => return,
         }
     }
 }
@@ -64,15 +66,23 @@ struct Accepted {
     shared: Arc<Shared>,
     router: Router,
     peer: Peer,
-    permit: OwnedSemaphorePermit,
+    /// Counts it.
+    stay: Stay,
 }
 
 impl Accepted {
-    async fn serve(mut self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let peer = self.peer.address;
+    async fn serve(mut self, mut stream: TcpStream, tls: Option<TlsAcceptor>) {
         if let Err(error) = tune(&stream) {
-            debug!(%peer, %error, "cannot set TCP options");
+            debug!(peer = %self.peer.address, %error, "cannot set TCP options");
         }
+        if self.shared.gate.limits.proxies.are_at(self.peer.address.ip()) {
+            match self.read_proxy_header(&mut stream).await {
+                Ok(()) => {}
+                Err(Refusal::NoProxyHeader) => return,
+                Err(refused) => return refusal::explain(&self.shared.gate, stream, tls, refused).await,
+            }
+        }
+        let peer = self.peer.address;
         let Some(tls) = tls else { return self.serve_http1(stream, false, None).await };
         let handshake = tokio::time::timeout(self.shared.first_word_timeout, tls.accept(stream));
         let Some(accepted) = self.shared.ending.clone().run_until_cancelled_owned(handshake).await else {
@@ -93,7 +103,33 @@ impl Accepted {
                 self.serve_http1(stream, true, exporter).await;
             }
             Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
-            Err(_) => debug!(%peer, "TLS handshake not finished in time"),
+            Err(_) => {
+                self.shared.gate.refused(Refusal::Silent, peer.ip());
+            }
+        }
+    }
+
+    /// A trusted proxy says whose connection this is, and then it is that one's.
+    async fn read_proxy_header(&mut self, stream: &mut TcpStream) -> Result<(), Refusal> {
+        let gate = &self.shared.gate;
+        let proxy = self.peer.address;
+        let reading = proxy_protocol::read(stream, gate.limits.proxies.protocol);
+        let reading = tokio::time::timeout(self.shared.first_word_timeout, reading);
+        let Some(read) = self.shared.ending.run_until_cancelled(reading).await else {
+            return Err(Refusal::NoProxyHeader);
+        };
+        match read {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(address))) => {
+                self.peer =
+                    Peer { address: Peer::new(address, self.peer.carrier).address, ..self.peer.clone() };
+                gate.connect_for(&mut self.stay, self.peer.address.ip())
+            }
+            Ok(Err(error)) => {
+                debug!(%proxy, %error, "a trusted proxy's connection is closed");
+                Err(gate.refused(Refusal::NoProxyHeader, proxy.ip()))
+            }
+            Err(_) => Err(gate.refused(Refusal::Silent, proxy.ip())),
         }
     }
 
@@ -102,13 +138,13 @@ impl Accepted {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Self { shared, router, peer, permit } = self;
-        let connection = http::Connection::new(peer, over_tls, exporter, permit);
+        let Self { shared, router, peer, stay } = self;
+        let connection = http::Connection::new(peer, over_tls, exporter, stay);
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(shared.first_word_timeout)
-            .max_buf_size(limits::MAX_HTTP_HEADER_BYTES)
-            .serve_connection(TokioIo::new(stream), http_service(router, connection))
+            .max_buf_size(header_bytes(&shared))
+            .serve_connection(TokioIo::new(stream), http_service(shared.clone(), router, connection))
             .with_upgrades();
         tokio::pin!(serving);
         // What fails here is the peer's HTTP; hyper has answered it where it could.
@@ -127,15 +163,15 @@ impl Accepted {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Self { shared, router, peer, permit } = self;
-        let connection = http::Connection::new(peer, true, None, permit);
+        let Self { shared, router, peer, stay } = self;
+        let connection = http::Connection::new(peer, true, None, stay);
         let serving = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(shared.first_word_timeout)
             .keep_alive_timeout(shared.first_word_timeout)
-            .max_header_list_size(MAX_HTTP2_HEADER_BYTES)
+            .max_header_list_size(shared.gate.limits.header_bytes)
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
-            .serve_connection(TokioIo::new(stream), http_service(router, connection));
+            .serve_connection(TokioIo::new(stream), http_service(shared.clone(), router, connection));
         tokio::pin!(serving);
         // As above.
         let _ = tokio::select! {
@@ -149,8 +185,14 @@ impl Accepted {
     }
 }
 
+fn header_bytes(shared: &Shared) -> usize {
+    // What hyper takes at least; less would be a panic.
+    (shared.gate.limits.header_bytes as usize).max(8 * 1024)
+}
+
 /// The router, with what the handlers may ask about the connection.
 fn http_service(
+    shared: Arc<Shared>,
     router: Router,
     connection: http::Connection,
 ) -> impl hyper::service::Service<
@@ -160,8 +202,5 @@ fn http_service(
     Future: Send + 'static,
 > + Send
 + 'static {
-    service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        router.clone().oneshot(request)
-    })
+    service_fn(move |asked| request::serve(shared.clone(), router.clone(), connection.clone(), asked))
 }

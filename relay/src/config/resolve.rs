@@ -3,6 +3,7 @@
 mod access;
 mod checks;
 mod identity;
+mod limits;
 
 use super::{Config, Live, Loaded, Problem, Problems};
 use crate::{
@@ -32,6 +33,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
         certificate_source,
         state_dir: Some(identity::state_directory(tls).to_owned()),
         hsts: tls.hsts.map_or(HSTS, |Time(time)| time),
+        limits: limits::limits(&loaded.settings.limits),
         downloads: downloads(pages)?,
         live: live(&loaded.settings)?,
         ..Config::new(listen, identity)

@@ -1,7 +1,12 @@
 //! The opening handshake of WebSockets (RFC 6455 section 4.2): agents at `/agent`, clients at `/client/ID`.
 
 use super::{Connection, pages};
-use crate::{access::Credentials, client_stream, first_frame, link, pairing, shared::Shared};
+use crate::{
+    access::Credentials,
+    client_stream::{self, Origin},
+    first_frame, link, pairing,
+    shared::Shared,
+};
 use axum::{
     extract::{Path, Request, State},
     http::{
@@ -22,7 +27,7 @@ use converge_transport::{
     Link, Stream,
     dial::VERSIONS_HEADER,
     websocket::{
-        BoxedIo, Framing, accepted,
+        BoxedIo, Framing, accepted, accepted_link,
         mux::{MuxLink, Side},
     },
 };
@@ -72,7 +77,7 @@ pub(super) async fn agent(State(shared): State<Arc<Shared>>, mut request: Reques
     let opened = upgrade(&shared, &mut request);
     shared.spawn(async move {
         let Some(io) = opened.await else { return };
-        let (sender, receiver) = accepted(io, Framing::Converge).await;
+        let (sender, receiver) = accepted_link(io).await;
         let link = Link::multiplexed(MuxLink::start(sender, receiver, Side::Accepting), connection.exporter);
         link::serve(&task_shared, link, connection.peer.clone()).await;
     });
@@ -134,7 +139,7 @@ pub(super) async fn client(
 
 async fn serve_framed(shared: &Shared, mut stream: Stream, id: &Id, connection: &Connection) {
     match first_frame::read(shared, &mut stream).await {
-        Ok(frame) => client_stream::serve(shared, stream, &frame, Some(id), &connection.peer).await,
+        Ok(frame) => client_stream::serve(shared, stream, &frame, Origin::Path(id), &connection.peer).await,
         Err(error) => {
             debug!(peer = %connection.peer.address, %error, "client refused");
             first_frame::refuse_first(stream, &error).await;
@@ -151,7 +156,7 @@ async fn serve_raw(shared: &Shared, stream: Stream, id: &Id, connection: &Connec
         let refused = client_stream::no_such_id(id);
         return stream.reset_with(refused.code, refused.text.as_str()).await;
     };
-    match pairing::open(shared, &agent, SessionKind::Raw, client).await {
+    match pairing::open(shared, &agent, SessionKind::Raw, client, &connection.peer).await {
         Ok(session) => pairing::run(shared, session, stream, id, &connection.peer).await,
         Err(refused) => stream.reset_with(refused.code, refused.text.as_str()).await,
     }

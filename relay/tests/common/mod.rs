@@ -7,7 +7,7 @@ pub mod client;
 
 use converge_certs::Identity;
 use converge_proto::{CertificatePin, RelayUrl, rendezvous::messages::Name};
-use converge_relay::{Config, Downloads, Relay, Sockets, Stopped};
+use converge_relay::{Config, Downloads, Relay, Sockets, Stopped, limits::Limits};
 use converge_transport::{CloseCode, DialOptions, Link, LinkError, Role, StreamError, dial};
 use std::{
     fmt::Debug,
@@ -75,6 +75,11 @@ pub fn a_relay() -> RelayBuilder {
 impl RelayBuilder {
     pub fn with_reservations_of(mut self, time: Duration) -> Self {
         self.config.reservation = time;
+        self
+    }
+
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
         self
     }
 

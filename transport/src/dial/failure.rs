@@ -5,7 +5,7 @@ use crate::{
     proxy::{ProxyUrl, UnusableProxy},
 };
 use converge_certs::TrustFailure;
-use converge_proto::{RelayUrl, version::ProtocolVersion};
+use converge_proto::{RelayUrl, rendezvous::messages::Line, version::ProtocolVersion};
 use http::StatusCode;
 use rustls::AlertDescription;
 use std::{fmt, io};
@@ -36,6 +36,8 @@ pub(crate) enum Cause {
     NotARelay(StatusCode),
     /// An HTTP server that would have us go elsewhere, and to which host.
     Redirected { status: StatusCode, host: Option<String> },
+    /// A relay that met a limit, in its words.
+    Refused(Line),
     /// The relay knows no such ID.
     NoSuchId,
     /// The relay wants a token, or does not take this one.
@@ -156,6 +158,7 @@ impl fmt::Display for Cause {
             Self::Redirected { status, host: None } => {
                 write!(f, "the server answers {status} and sends us elsewhere instead of opening a WebSocket")
             }
+            Self::Refused(words) => write!(f, "the relay refuses: {words}"),
             Self::NoSuchId => f.write_str("the relay has no agent with this ID"),
             Self::NotAdmitted(status) => write!(f, "the relay does not let us in ({status})"),
             Self::Version { relay_speaks: Some(theirs) } => {

@@ -1,11 +1,15 @@
 //! The opening handshake of a WebSocket, and what it can fail by.
 
-use super::{Cause, VERSIONS_HEADER, refused_certificate};
+use super::{Cause, REFUSED_HEADER, VERSIONS_HEADER, refused_certificate};
 use crate::{
     traffic::Counted,
     websocket::{self, BoxedIo, Framing},
 };
-use converge_proto::{RelayUrl, rendezvous::Token, version::ProtocolVersion};
+use converge_proto::{
+    RelayUrl,
+    rendezvous::{Token, messages::Line},
+    version::ProtocolVersion,
+};
 use http::{
     HeaderValue, StatusCode,
     header::{AUTHORIZATION, LOCATION, SEC_WEBSOCKET_PROTOCOL},
@@ -57,6 +61,9 @@ pub(super) fn failure(error: tungstenite::Error, framing: Framing) -> Cause {
             let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
             match header(VERSIONS_HEADER) {
                 Some(versions) => Cause::Version { relay_speaks: Some(versions.chars().take(100).collect()) },
+                None if header(REFUSED_HEADER).is_some() => {
+                    Cause::Refused(Line::new(header(REFUSED_HEADER).unwrap_or_default()))
+                }
                 None if response.status().is_redirection() => {
                     let host = header(LOCATION.as_str()).and_then(redirected_to);
                     Cause::Redirected { status: response.status(), host }

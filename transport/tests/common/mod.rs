@@ -135,7 +135,8 @@ impl Ends {
         let options = DialOptions::default();
         if wire == Wire::Quic {
             let certificate = Certificate::new();
-            let endpoint = quic::listen(loopback(), &certificate.identity).unwrap();
+            let endpoint =
+                quic::listen(loopback(), &certificate.identity, quic::MAX_STREAMS_TO_RELAY).unwrap();
             let url = url("quic", endpoint.local_addr().unwrap()).with_pin(Some(certificate.pin()));
             let accepting = async { endpoint.accept().await.unwrap().await.unwrap() };
             let (near, connection) =

@@ -3,6 +3,7 @@
 use super::{access, identity};
 use crate::{
     config::{Loaded, Problem},
+    limits::ProxyProtocol,
     tls::acme::{Challenge, InvalidAcmeSettings},
 };
 
@@ -16,6 +17,7 @@ const CHECKS: &[Check] = &[
     certificate_is_ordered_or_given,
     access::is_chosen,
     access::can_be_met,
+    limits_make_sense,
 ];
 
 /// Everything that is wrong.
@@ -32,6 +34,33 @@ fn addresses_differ(loaded: &Loaded, problems: &mut Vec<Problem>) {
     if listen.http.is_some_and(|http| http.port() != 0 && listen.listen == Some(http)) {
         let what = "the cleartext listener needs an address of its own";
         problems.push(Problem::about(&["http", "listen"], what));
+    }
+}
+
+fn limits_make_sense(loaded: &Loaded, problems: &mut Vec<Problem>) {
+    let limits = &loaded.settings.limits;
+    let least = 16 * 1024;
+    for (key, rate) in [
+        ("session_bytes_per_second", limits.session_bytes_per_second),
+        ("agent_bytes_per_second", limits.agent_bytes_per_second),
+    ] {
+        if rate.is_some_and(|rate| rate > 0 && rate < least) {
+            problems.push(Problem::about(
+                &[key],
+                "a session needs at least 16384 bytes per second; 0 is no limit",
+            ));
+        }
+    }
+    if limits.max_streams_per_link == Some(0) {
+        problems.push(Problem::about(
+            &["max_streams_per_link"],
+            "a link without streams is of no use; say at least 1",
+        ));
+    }
+    let trusts_nobody = limits.trusted_proxy.as_ref().is_none_or(Vec::is_empty);
+    if trusts_nobody && limits.proxy_protocol.is_some_and(|mode| mode != ProxyProtocol::Off) {
+        let what = "a PROXY protocol header is read of trusted proxies only; say which";
+        problems.push(Problem::about(&["trusted_proxy", "proxy_protocol"], what));
     }
 }
 

@@ -26,6 +26,8 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 const HEADER_BYTES: usize = 4;
 /// Data of one record; more is several.
 const MAX_RECORD_BYTES: usize = MAX_CHUNK_BYTES - HEADER_BYTES;
+/// What a stream asks for at once when nothing is known of it.
+const FIRST_READ_BYTES: usize = 2048;
 /// The largest number in a header.
 const MAX_NUMBER: u32 = (1 << 24) - 1;
 
@@ -65,7 +67,8 @@ impl Header {
 /// Both directions of a multiplexed stream. `link` says when and why the link has ended.
 pub(crate) fn split(stream: yamux::Stream, link: watch::Receiver<Option<LinkError>>) -> (MuxRecv, MuxSend) {
     let (read, write) = tokio::io::split(stream.compat());
-    let recv = MuxRecv { read, link, received: BytesMut::new(), data_left: 0, ended: false };
+    let received = BytesMut::new();
+    let recv = MuxRecv { read, link, received, read_bytes: FIRST_READ_BYTES, data_left: 0, ended: false };
     (recv, MuxSend { write, record: BytesMut::new(), sealed: false, finished: false })
 }
 
@@ -76,6 +79,9 @@ pub(crate) struct MuxRecv {
     link: watch::Receiver<Option<LinkError>>,
     /// Bytes of records, not yet taken.
     received: BytesMut,
+    /// How much is asked for at once: more after it was all there. Room for it is cleared before each read, so an idle
+    /// stream, and a relay has thousands, must not ask for much.
+    read_bytes: usize,
     /// How many bytes the record at the front has still to give.
     data_left: usize,
     ended: bool,
@@ -104,9 +110,10 @@ impl MuxRecv {
                 }
                 continue;
             }
-            self.received.reserve(MAX_CHUNK_BYTES);
+            self.received.reserve(self.read_bytes);
             match ready!(pin!(self.read.read_buf(&mut self.received)).poll(cx)) {
                 Ok(0) => return Poll::Ready(Err(self.cut())),
+                Ok(read) if read >= self.read_bytes => self.read_bytes = (read * 4).min(MAX_CHUNK_BYTES),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(StreamError::broken(&error))),
             }
