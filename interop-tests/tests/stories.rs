@@ -29,12 +29,14 @@ mod stories {
     mod agent_life;
     mod ansible;
     mod bad_input;
+    mod balancers;
     mod certificates;
     mod clocks;
     mod doctor;
     mod dropbear;
     mod editor;
     mod exec;
+    mod flood;
     mod foreign;
     mod forward;
     mod full_screen;

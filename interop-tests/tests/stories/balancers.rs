@@ -1,0 +1,113 @@
+//! A relay behind what people put in front of it: haproxy with the PROXY protocol, nginx with headers and a sub-path.
+//!
+//! Both speak to the relay from an address of their own, and the job lets its user in from the user's address only: so the
+//! relay must have told the agent whose connection it really is.
+
+use anyhow::{Context, Result, ensure};
+use converge_interop_tests::{
+    Agent, Carrier, Process, Relay, Setup, loopback::free_port, process::run, programs,
+};
+use std::{fs, net::SocketAddr, net::TcpStream, path::PathBuf, process::Command};
+
+/// Where the proxy's connections come from, and nobody else's.
+const PROXY: &str = "127.0.0.9";
+
+#[test]
+fn ssh_goes_through_haproxy_with_the_proxy_protocol() {
+    crate::tell(Carrier::WebSocket, through_haproxy);
+}
+
+#[test]
+fn ssh_goes_through_nginx_at_a_sub_path() {
+    crate::tell(Carrier::WebSocket, through_nginx);
+}
+
+fn through_haproxy(setup: &mut Setup) -> Result<()> {
+    let site = Site::start(setup, &["--proxy-protocol=required"])?;
+    let front = free_port()?;
+    let backend = site.relay.url.trim_start_matches("https://").split('#').next().context("no address")?;
+    let config = site.directory.join("haproxy.cfg");
+    fs::write(
+        &config,
+        format!(
+            "defaults\n    mode tcp\n    timeout connect 30s\n    timeout client 1h\n    timeout server 1h\n\
+             listen relay\n    bind {front}\n    server relay {backend} send-proxy-v2 source {PROXY}\n"
+        ),
+    )?;
+    let mut haproxy = Command::new(programs::installed("haproxy")?);
+    let _haproxy = Process::start("haproxy", haproxy.arg("-db").arg("-f").arg(&config), &site.directory)?;
+    until_it_listens(front)?;
+    let pin = site.relay.url.split_once('#').context("no pin")?.1;
+    site.is_reached_over(setup, &format!("wss://{front}#{pin}"))
+}
+
+fn through_nginx(setup: &mut Setup) -> Result<()> {
+    let site = Site::start(setup, &[])?;
+    let front = free_port()?;
+    let (backend, directory) = (site.relay.http.trim_start_matches("ws://"), site.directory.display());
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("    {kind}_temp_path {directory}/{kind};\n"))
+        .concat();
+    // Its workers would otherwise be somebody who may not enter this directory.
+    let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+    let config = site.directory.join("nginx.conf");
+    fs::write(
+        &config,
+        format!(
+            "{user}daemon off;\nworker_processes 1;\npid {directory}/nginx.pid;\nerror_log stderr;\n\
+             events {{ worker_connections 256; }}\nhttp {{\n    access_log off;\n{temporary}\
+             \x20   map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}\n\
+             \x20   server {{\n        listen {front};\n        location /sub/path/ {{\n\
+             \x20           proxy_pass http://{backend}/;\n            proxy_bind {PROXY};\n\
+             \x20           proxy_http_version 1.1;\n            proxy_set_header Upgrade $http_upgrade;\n\
+             \x20           proxy_set_header Connection $connection_upgrade;\n\
+             \x20           proxy_set_header Host $http_host;\n\
+             \x20           proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+             \x20           proxy_read_timeout 1h;\n            proxy_send_timeout 1h;\n\
+             \x20           proxy_buffering off;\n        }}\n    }}\n}}\n"
+        ),
+    )?;
+    let mut nginx = Command::new(programs::installed("nginx")?);
+    nginx.args(["-e", "stderr", "-p"]).arg(&site.directory).arg("-c").arg(&config);
+    let _nginx = Process::start("nginx", &mut nginx, &site.directory)?;
+    until_it_listens(front)?;
+    site.is_reached_over(setup, &format!("ws://{front}/sub/path"))
+}
+
+fn until_it_listens(address: SocketAddr) -> Result<()> {
+    converge_interop_tests::process::eventually("the proxy", || TcpStream::connect(address).ok())?;
+    Ok(())
+}
+
+/// A relay that trusts its proxy.
+struct Site {
+    relay: Relay,
+    directory: PathBuf,
+}
+
+impl Site {
+    fn start(setup: &Setup, arguments: &[&str]) -> Result<Self> {
+        let directory = setup.path().join("site");
+        fs::create_dir(&directory)?;
+        let trusted = format!("--trusted-proxy={PROXY}/32");
+        let arguments = [&[trusted.as_str()], arguments].concat();
+        let relay = Relay::start_with(&directory, "127.0.0.1:0", &arguments)?;
+        Ok(Self { relay, directory })
+    }
+
+    /// An agent comes over `url`, and a person with ssh.
+    fn is_reached_over(&self, setup: &Setup, url: &str) -> Result<()> {
+        let job = setup.new_job("behind")?;
+        let keys = job.join(".authorized_keys");
+        let key = fs::read_to_string(&keys)?;
+        fs::write(&keys, format!("from=\"127.0.0.1\" {key}"))?;
+        let agent = Agent::start(&job, &self.directory, url, ["--transport", "websocket"])?;
+        let mut ssh = setup.openssh_to("ssh", &agent.address)?;
+        let said = run(ssh.args(["echo", "through"]), b"")?.success()?.text();
+        assert_eq!(said, "through\n");
+        let log = self.relay.process.log();
+        ensure!(log.contains("peer=127.0.0.1:"), "nobody's address is in the log:\n{log}");
+        ensure!(!log.contains(&format!("peer={PROXY}:")), "the proxy was taken for a peer:\n{log}");
+        Ok(())
+    }
+}
