@@ -290,9 +290,9 @@ async fn oversized(relay: SocketAddr) -> Result<()> {
     let websocket = "GET /client/none HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                      Sec-WebSocket-Protocol: converge.1\r\n\r\n";
-    // A binary message of 2^40 bytes, and a frame of 2^30 in a message of its own.
+    // A binary message of 2^40 bytes, and a frame of 2^29 in a message of its own.
     let message = b"\x82\xff\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00";
-    let frame = b"\x82\x85\x00\x00\x00\x00\x01\xc0\x40\x00\x00";
+    let frame = b"\x82\x85\x00\x00\x00\x00\x01\xa0\x00\x00\x00";
     let requests = [
         Bytes::from(format!("GET /{much} HTTP/1.1\r\nHost: relay\r\n\r\n")),
         Bytes::from(format!("GET / HTTP/1.1\r\nHost: relay\r\nX-Much: {much}\r\n\r\n")),
