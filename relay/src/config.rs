@@ -15,6 +15,7 @@ pub use loaded::{Given, Loaded, Origin};
 pub use problem::{Problem, Problems};
 
 use crate::{
+    PagesSettings,
     downloads::Downloads,
     limits::{self, Limits},
     tls,
@@ -45,6 +46,8 @@ pub struct Config {
     pub self_signed: bool,
     /// The programs that people can download from it.
     pub downloads: Option<Downloads>,
+    /// What pages show, and to whom.
+    pub pages: PagesSettings,
     /// How long an ID stays reserved after its agent's link was lost.
     pub reservation: Duration,
     /// How long a peer may take for each of TLS handshake, HTTP header and first frame. Longer lets silent peers hold
@@ -69,6 +72,7 @@ impl Config {
             hsts: tls::HSTS,
             self_signed: false,
             downloads: None,
+            pages: PagesSettings::default(),
             reservation: limits::RESERVATION,
             first_word_timeout: limits::FIRST_WORD_TIMEOUT,
             limits: Limits::default(),

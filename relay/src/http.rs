@@ -1,13 +1,14 @@
 //! What the relay serves over HTTP: pages, health, and the opening of WebSockets.
 
 mod acme;
+mod assets;
 mod downloads;
 mod headers;
-mod pages;
+pub(crate) mod pages;
 mod websocket;
 
 use crate::{limits::Stay, peer::Peer, shared::Shared};
-use axum::{Router, http::StatusCode, middleware, routing::get};
+use axum::{Router, middleware, routing::get};
 use std::sync::Arc;
 
 /// What handlers may ask about the connection that a request came on.
@@ -38,15 +39,21 @@ impl Connection {
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/", get(pages::home))
+        .route("/", get(pages::about))
+        .route("/usage", get(pages::usage))
+        .route("/sessions", get(pages::sessions))
+        .route("/sessions/live", get(pages::live))
+        .route("/assets/{version}/{name}", get(assets::serve))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/agent", get(websocket::agent))
         .route("/.well-known/acme-challenge/{token}", get(acme::proof))
         .route("/client/{address}", get(websocket::client))
+        .route("/downloads", get(pages::downloads))
         .route("/downloads/{name}", get(downloads::file))
         .route("/install.sh", get(downloads::shell_script))
         .route("/install.ps1", get(downloads::powershell_script))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page on this relay\n") })
+        .fallback(pages::nowhere)
+        .layer(middleware::from_fn_with_state(shared.clone(), pages::for_browsers))
         .layer(middleware::from_fn_with_state(shared.clone(), headers::add))
         .with_state(shared)
 }

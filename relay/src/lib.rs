@@ -31,5 +31,6 @@ mod sockets;
 
 pub use config::Config;
 pub use downloads::{Download, Downloads, DownloadsError};
+pub use http::pages::{HiddenField, PagesSettings, SessionsPage, UnknownField};
 pub use server::{Addresses, BindError, Counts, Relay, Stopped};
 pub use sockets::{Passed, Sockets};

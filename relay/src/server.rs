@@ -3,6 +3,7 @@
 use crate::{
     accept::{quic, tcp},
     config::{Config, Reload},
+    http::pages::Pages,
     registry::MemoryRegistry,
     shared::Shared,
     sockets::{OpenSockets, Sockets},
@@ -134,6 +135,7 @@ impl Relay {
             live,
         );
         shared.downloads = config.downloads.map(Arc::new);
+        shared.pages = Pages::new(config.pages);
         Ok(Self {
             shared: Arc::new(shared),
             sockets,
@@ -168,6 +170,8 @@ impl Relay {
         if let Some(http) = http {
             accepting.spawn(tcp::accept(shared.clone(), http, None));
         }
+        let showing = shared.clone();
+        shared.spawn(async move { showing.pages.live.run(&showing.directory, &showing.draining).await });
         stop.cancelled().await;
 
         info!(sessions = shared.sessions.len(), "stopping");

@@ -4,7 +4,8 @@ use crate::{
     access::Access,
     config::Live,
     directory::Directory,
-    downloads::Downloads,
+    downloads::{Downloads, Installer},
+    http::pages::{InstallLines, Pages, PagesSettings},
     limits::{self, Gate, Limits},
     registry::Registry,
     tls::Tls,
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) tls: Tls,
     /// The programs to hand out, when the operator has named a directory of them.
     pub(crate) downloads: Option<Arc<Downloads>>,
+    /// What browsers see.
+    pub(crate) pages: Pages,
     /// How long a peer may take for each first word.
     pub(crate) first_word_timeout: Duration,
     /// Who is let in, and what was refused.
@@ -71,6 +74,7 @@ impl Shared {
             own_url,
             tls,
             downloads: None,
+            pages: Pages::new(PagesSettings::default()),
             first_word_timeout,
             access: Access::new(live.clone(), first_word_timeout),
             live,
@@ -118,5 +122,14 @@ impl Shared {
     /// The URL that pages and agents show.
     pub(crate) fn shown_url(&self) -> &RelayUrl {
         self.public_url.as_ref().unwrap_or(&self.own_url)
+    }
+
+    /// How the programs come to a machine.
+    pub(crate) fn install_lines(&self) -> InstallLines {
+        if self.downloads.is_none() {
+            return InstallLines::default();
+        }
+        let installer = Installer::new(self.shown_url().clone());
+        InstallLines { shell: Some(installer.shell_line()), powershell: installer.powershell_line() }
     }
 }

@@ -7,6 +7,7 @@ mod limits;
 
 use super::{Config, Live, Loaded, Problem, Problems};
 use crate::{
+    PagesSettings,
     command_line::{Listen, Pages, Settings, values::Time},
     downloads::Downloads,
     tls::{HSTS, Source},
@@ -35,6 +36,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
         hsts: tls.hsts.map_or(HSTS, |Time(time)| time),
         limits: limits::limits(&loaded.settings.limits),
         downloads: downloads(pages)?,
+        pages: pages_settings(pages),
         live: live(&loaded.settings)?,
         ..Config::new(listen, identity)
     })
@@ -65,6 +67,14 @@ fn downloads(pages: &Pages) -> Result<Option<Downloads>, Problem> {
 pub fn reload(loaded: &Loaded) -> Result<Live, Problems> {
     check(loaded)?;
     live(&loaded.settings)
+}
+
+fn pages_settings(said: &Pages) -> PagesSettings {
+    PagesSettings {
+        sessions_page: said.sessions_page.unwrap_or_default(),
+        hidden: said.sessions_hide.iter().flatten().copied().collect(),
+        shows_addresses: said.sessions_show_addresses.unwrap_or_default(),
+    }
 }
 
 fn live(settings: &Settings) -> Result<Live, Problems> {

@@ -1,64 +1,64 @@
-//! The pages, from `templates/`.
+//! The pages, from `templates/`: what this is, the commands to copy, who is here.
+//!
+//! Every page works without scripts; what scripts add is in `assets/`. Links are relative, so that a proxy may serve the
+//! relay below any path.
 
-use crate::shared::Shared;
+mod about;
+mod agent;
+mod downloads;
+mod layout;
+mod sessions;
+mod settings;
+mod size;
+mod usage;
+mod words;
+
+pub(super) use about::about;
+pub(super) use agent::agent;
+pub(super) use downloads::downloads;
+pub(super) use sessions::{live, sessions};
+pub(super) use usage::usage;
+pub(super) use words::{for_browsers, nowhere};
+
+pub use settings::{HiddenField, PagesSettings, SessionsPage, UnknownField};
+pub(crate) use usage::InstallLines;
+
 use askama::Template;
 use axum::{
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use converge_proto::{Address, HostKey};
-use std::sync::Arc;
+use layout::Layout;
+use sessions::Live;
 
-#[derive(Template)]
-#[template(path = "home.html")]
-struct Home {
-    relay: String,
+/// What a page says is true for a moment. (What browsers must not do with it is said of everything: `http::headers`.)
+const NOT_KEPT: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+/// What pages need of the relay, beside its directory.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    /// What the operator wants.
+    settings: PagesSettings,
+    /// The page of sessions, as it changes.
+    pub(crate) live: Live,
 }
 
-#[derive(Template)]
-#[template(path = "agent.html")]
-struct Agent {
-    address: String,
-    id: String,
-    websocket: String,
-    /// `-k ` where the certificate is self-signed: the tool knows no pin, and ssh checks better what it would check.
-    unchecked: &'static str,
-    /// The agent's host key for ssh, when the agent is here.
-    host_key: Option<String>,
-}
-
-/// What this is, and the commands to copy.
-pub(super) async fn home(State(shared): State<Arc<Shared>>) -> Response {
-    page(&Home { relay: shared.shown_url().to_string() })
-}
-
-/// What a browser sees at an agent's address: the commands for this one agent.
-pub(super) fn agent(shared: &Shared, address: &Address) -> Response {
-    let relay = shared.shown_url();
-    let here = shared.registry.find(&address.id).map(|agent| agent.verified.host_key.clone());
-    // An address without a fingerprint is completed; a wrong one stays as it is and is found out by the client.
-    let fingerprint = address.fingerprint.clone().or_else(|| here.as_ref().map(HostKey::fingerprint));
-    let path = format!("{}/{}", Address::CLIENT_PATH, address.id);
-    page(&Agent {
-        address: Address { relay: Some(relay.clone()), fingerprint, id: address.id.clone() }.to_string(),
-        id: address.id.to_string(),
-        websocket: relay.with_scheme(relay.websocket_scheme(), &path),
-        unchecked: if relay.pin().is_some() { "-k " } else { "" },
-        host_key: here.map(|key| key.to_openssh()),
-    })
+impl Pages {
+    pub(crate) fn new(settings: PagesSettings) -> Self {
+        Self { live: Live::new(&settings), settings }
+    }
 }
 
 fn page(template: &impl Template) -> Response {
     let Ok(html) = template.render() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
-    let headers = [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    (headers, Html(html)).into_response()
+    ([NOT_KEPT], Html(html)).into_response()
+}
+
+/// Whether a person is looking.
+fn is_browser(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.to_ascii_lowercase().contains("text/html"))
 }

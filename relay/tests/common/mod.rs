@@ -7,7 +7,7 @@ pub mod client;
 
 use converge_certs::Identity;
 use converge_proto::{CertificatePin, RelayUrl, rendezvous::messages::Name};
-use converge_relay::{Config, Downloads, Relay, Sockets, Stopped, limits::Limits};
+use converge_relay::{Config, Downloads, PagesSettings, Relay, Sockets, Stopped, limits::Limits};
 use converge_transport::{CloseCode, DialOptions, Link, LinkError, Role, StreamError, dial};
 use std::{
     fmt::Debug,
@@ -112,6 +112,11 @@ impl RelayBuilder {
 
     pub fn under(mut self, url: &str) -> Self {
         self.config.public_url = Some(url.parse().unwrap());
+        self
+    }
+
+    pub fn with_pages(mut self, pages: PagesSettings) -> Self {
+        self.config.pages = pages;
         self
     }
 

@@ -1,0 +1,76 @@
+//! Who is here: a page, and what keeps it live.
+//!
+//! A [`Board`](board::Board) follows the directory and has a row for each agent, without anything that is hidden. A page
+//! is a [`View`] of it, for one request or, as a [`Window`](window::Window), for as long as a browser looks.
+
+mod board;
+mod gate;
+mod live;
+mod row;
+mod view;
+mod window;
+
+pub(crate) use live::Live;
+pub(in crate::http) use live::live;
+
+use super::{Layout, page};
+use crate::{http::Connection, shared::Shared};
+use askama::Template;
+use axum::{
+    Extension,
+    extract::State,
+    http::{HeaderMap, Uri},
+    response::Response,
+};
+use row::Shows;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use view::View;
+
+#[derive(Template)]
+#[template(path = "sessions.html")]
+struct Sessions {
+    layout: Layout,
+    view: View,
+    shows: Shows,
+    summary: String,
+    rows: Vec<String>,
+    pager: String,
+}
+
+/// `/sessions`
+pub(in crate::http) async fn sessions(
+    State(shared): State<Arc<Shared>>,
+    Extension(connection): Extension<Connection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = gate::check(&shared, &connection, &headers).await {
+        return *refusal;
+    }
+    let view = View::parse(uri.query().unwrap_or_default());
+    let snapshot = shared.pages.live.look(&shared.directory);
+    let (shows, now) = (snapshot.shows, unix_now());
+    let shown = view.of(&snapshot);
+    page(&Sessions {
+        layout: Layout::new(&shared, "/sessions", "Sessions"),
+        summary: shown.summary(&snapshot),
+        rows: shown.rows.iter().map(|row| row.html(shows, now)).collect(),
+        pager: shown.pager(&view),
+        view,
+        shows,
+    })
+}
+
+fn unix_now() -> u64 {
+    unix(SystemTime::now())
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests;
