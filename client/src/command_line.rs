@@ -4,18 +4,20 @@
 #![allow(clippy::doc_markdown)]
 
 use crate::{
+    ask::{self, Question},
     config_file::ConfigFile,
     doctor,
     error::ClientError,
     handoff::Handoff,
-    host_key, listen,
+    host_key, list, listen,
     openssh::{self, Program},
-    platform, proxy, ssh_config,
+    operator::Operator,
+    platform, proxy, reserve, ssh_config,
     target::{Target, TargetOptions, say},
     token,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use converge_proto::{Address, CarrierChoice, RelayUrl, version::ProtocolVersion};
+use converge_proto::{Address, CarrierChoice, Id, RelayUrl, version::ProtocolVersion};
 use converge_transport::{DialOptions, ProxyChoice};
 use std::{
     ffi::OsString,
@@ -115,6 +117,52 @@ enum Command {
         target: Option<String>,
         /// Print one JSON object: relay, software, protocol, carrier (quic, websocket or null), verdict, and checks with
         /// check, result (pass, warn, fail or skip), time_ms, seen and fix
+        #[arg(long)]
+        json: bool,
+    },
+    /// Agents and sessions of the relay, for its operator
+    List {
+        /// Print one JSON object in one line: event, agents, sessions
+        #[arg(long)]
+        json: bool,
+        /// Print it again whenever it changes, until interrupted
+        #[arg(long)]
+        watch: bool,
+    },
+    /// End agents, after they have told their users
+    Stop {
+        /// The agents
+        #[arg(required = true, value_name = "ADDRESS")]
+        agents: Vec<Address>,
+        /// What users are told
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Keep agents for at least so long; their hard cap holds
+    Extend {
+        /// From now on, such as 1h
+        #[arg(value_name = "TIME", value_parser = humantime::parse_duration)]
+        time: Duration,
+        /// The agents
+        #[arg(required = true, value_name = "ADDRESS")]
+        agents: Vec<Address>,
+    },
+    /// Show a line to everybody who is logged in to these agents
+    Message {
+        /// The line
+        text: String,
+        /// The agents
+        #[arg(required = true, value_name = "ADDRESS")]
+        agents: Vec<Address>,
+    },
+    /// Keep an ID for a job that has not started; prints it with the token that the job needs
+    Reserve {
+        /// The ID; without it the relay makes one up
+        id: Option<Id>,
+        /// How long, at most a day
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+        time: Duration,
+        /// Print one JSON object: id, token, expires
         #[arg(long)]
         json: bool,
     },
@@ -219,6 +267,43 @@ impl Common {
     }
 }
 
+impl Common {
+    /// The relay that these agents are on, or that is known otherwise; and their IDs.
+    fn operator(&self, agents: &[Address]) -> Result<(Operator, Vec<Id>), ClientError> {
+        let mut named = agents.iter().filter_map(|address| address.relay.as_ref());
+        let first = named.next();
+        if named.any(|relay| Some(relay.authority()) != first.map(RelayUrl::authority)) {
+            return Err(ClientError::Usage(
+                "the addresses are of more than one relay; ask one at a time".to_owned(),
+            ));
+        }
+        let relay = match first.or(self.relay.as_ref()) {
+            Some(relay) => relay.clone(),
+            None => ConfigFile::load()?.relay.ok_or_else(|| {
+                let what = "no relay is known: give --relay, CONVERGE_RELAY or a configuration file";
+                ClientError::Usage(what.to_owned())
+            })?,
+        };
+        let proxy = self.proxy()?.unwrap_or_else(ProxyChoice::from_environment);
+        let options = DialOptions { insecure: self.insecure, proxy, memory: None, client_certificate: None };
+        let token = match token::given(self.token.as_deref(), self.token_file.as_deref())? {
+            Some(token) => Some(token),
+            None => ConfigFile::load()?.token_for(&relay)?,
+        };
+        let ids = agents.iter().map(|address| address.id.clone()).collect();
+        Ok((Operator { relay, options, token }, ids))
+    }
+
+    fn ask(&self, agents: &[Address], question: &Question) -> Result<u8, ClientError> {
+        let (operator, ids) = self.operator(agents)?;
+        block_on(ask::run(&operator, &ids, question)).map(|()| 0)
+    }
+}
+
+fn format_of(json: bool) -> list::Format {
+    if json { list::Format::Json } else { list::Format::Table }
+}
+
 impl CommandLine {
     /// Does what was typed. Returns what to exit with.
     ///
@@ -249,6 +334,23 @@ impl CommandLine {
             Command::Doctor { target, json } => {
                 let format = if json { doctor::Format::Json } else { doctor::Format::Table };
                 common.doctor(target.as_deref(), format)
+            }
+            Command::List { json, watch } => {
+                let (operator, _) = common.operator(&[])?;
+                let format = format_of(json);
+                if watch {
+                    block_on(list::watch(&operator, format))
+                } else {
+                    block_on(list::run(&operator, format))
+                }
+                .map(|()| 0)
+            }
+            Command::Stop { agents, reason } => common.ask(&agents, &Question::Stop { reason }),
+            Command::Extend { time, agents } => common.ask(&agents, &Question::Extend(time)),
+            Command::Message { text, agents } => common.ask(&agents, &Question::Message(text)),
+            Command::Reserve { id, time, json } => {
+                let (operator, _) = common.operator(&[])?;
+                block_on(reserve::run(&operator, id.as_ref(), time, format_of(json))).map(|()| 0)
             }
             Command::Config => {
                 let own = std::env::current_exe()

@@ -63,6 +63,29 @@ pub enum ClientError {
         /// Of the key that the relay named.
         seen: Fingerprint,
     },
+    /// The relay's API said no.
+    #[error("{detail}; {advice}")]
+    Api {
+        /// The status of the answer.
+        status: u16,
+        /// What happened.
+        detail: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// The relay's API broke off.
+    #[error("the relay does not answer: {0}; try again")]
+    ApiBroken(String),
+    /// Some of what was asked for was not done; each was said.
+    #[error("{failed} of {all} were not done")]
+    Several {
+        /// How many were not.
+        failed: usize,
+        /// Of how many.
+        all: usize,
+        /// What to exit with.
+        status: ExitStatus,
+    },
     /// The session broke.
     #[error("the session was cut: {0}; connect again")]
     Lost(#[from] StreamError),
@@ -105,13 +128,24 @@ impl ClientError {
         move |source| Self::Local { what, source }
     }
 
+    /// What to exit with when the API has answered so.
+    pub fn of_api(status: u16) -> ExitStatus {
+        match status {
+            404 => ExitStatus::NoSuchId,
+            500 | 502 | 503 => ExitStatus::Unreachable,
+            _ => ExitStatus::Refused,
+        }
+    }
+
     /// What to exit with.
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Usage(_) | Self::Local { .. } => ExitStatus::Usage,
             Self::NoSuchId { .. } | Self::Dial { error: DialError::NoSuchId } => ExitStatus::NoSuchId,
             Self::Dial { error: DialError::NotAdmitted(_) } => ExitStatus::Refused,
-            Self::Dial { .. } => ExitStatus::Unreachable,
+            Self::Dial { .. } | Self::ApiBroken(_) => ExitStatus::Unreachable,
+            Self::Api { status, .. } => Self::of_api(*status),
+            Self::Several { status, .. } => *status,
             Self::Refused { code, .. } => match *code {
                 RefusalCode::NO_SUCH_ID => ExitStatus::NoSuchId,
                 RefusalCode::STOPPING => ExitStatus::Unreachable,
@@ -145,6 +179,8 @@ mod tests {
         assert_eq!(refused(RefusalCode::UNAUTHORIZED), 5);
         assert_eq!(refused(RefusalCode::FORBIDDEN), 5);
         assert_eq!(refused(RefusalCode::AGENT_LOST), 7);
+        let api = |status| ClientError::of_api(status) as u8;
+        assert_eq!([404, 401, 409, 429, 503, 504].map(api), [3, 5, 5, 5, 4, 5]);
         assert_eq!(ClientError::Lost(StreamError::EndInsideFrame).exit_status() as u8, 7);
     }
 }

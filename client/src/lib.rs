@@ -9,15 +9,19 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod ask;
 pub mod command_line;
 pub mod config_file;
 pub mod doctor;
 pub mod error;
 pub mod handoff;
 pub mod host_key;
+pub mod list;
 pub mod listen;
 pub mod openssh;
+pub mod operator;
 pub mod proxy;
+pub mod reserve;
 pub mod session;
 pub mod ssh_config;
 pub mod target;

@@ -504,7 +504,7 @@ struct Known {
 }
 
 fn token_of(number: u8) -> Token {
-    format!("token-{number}").parse().unwrap()
+    format!("token-{number}").parse().expect("a token")
 }
 
 struct TableAndModel {

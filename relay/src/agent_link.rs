@@ -61,7 +61,7 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
         link: link.clone(),
         verified,
         grant,
-        sessions: Semaphore::new(sessions(shared) as usize),
+        sessions: Semaphore::new(shared.gate.sessions_per_agent() as usize),
         bandwidth: shared.gate.agents_bandwidth(),
     });
     let registration = match shared.registry.register(agent.clone()).await {
@@ -110,14 +110,6 @@ fn enter(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) -> Result<Stay,
     match holder {
         Some(holder) if holder.verified.host_key == verified.host_key => Ok(shared.gate.agent_moves(address)),
         _ => shared.gate.agent(address),
-    }
-}
-
-/// How many sessions an agent may have.
-fn sessions(shared: &Shared) -> u32 {
-    match shared.gate.limits.sessions_per_agent {
-        0 => limits::MAX_SESSIONS_PER_AGENT,
-        most => most.min(limits::MAX_SESSIONS_PER_AGENT),
     }
 }
 
@@ -209,7 +201,7 @@ async fn run(
         id: registration.id.clone(),
         reassigned: registration.reassigned,
         keepalive_ms: u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX),
-        limits: Limits { sessions: sessions(shared) },
+        limits: Limits { sessions: shared.gate.sessions_per_agent() },
         public_url: shared.public_url.clone().map(|url| Line::new(url.with_pin(None).to_string())),
     };
     debug!(software = %agent.verified.info.software, "agent's program");

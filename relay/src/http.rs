@@ -1,6 +1,7 @@
-//! What the relay serves over HTTP: pages, health, and the opening of WebSockets.
+//! What the relay serves over HTTP: pages, the API, health, and the opening of WebSockets.
 
 mod acme;
+pub(crate) mod api;
 mod assets;
 mod downloads;
 mod headers;
@@ -45,6 +46,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/sessions/live", get(pages::live))
         .route("/assets/{version}/{name}", get(assets::serve))
         .route("/healthz", get(|| async { "ok\n" }))
+        .nest("/api/v1", api::router(&shared))
         .route("/agent", get(websocket::agent))
         .route("/.well-known/acme-challenge/{token}", get(acme::proof))
         .route("/client/{address}", get(websocket::client))

@@ -47,3 +47,19 @@ pub const KEEPALIVE_QUIC: Duration = Duration::from_secs(15);
 pub const KEEPALIVE_WEBSOCKET: Duration = Duration::from_secs(20);
 /// Files that are offered for download: programs for a few systems, with what else an operator puts beside them.
 pub const MAX_DOWNLOADS: usize = 100;
+/// Body of a request to the API: the largest that makes sense is a bulk of IDs.
+pub const MAX_API_BODY_BYTES: usize = 64 * 1024;
+/// A request to the API is done by then; one that asks agents takes up to [`AGENT_STREAM_TIMEOUT`].
+pub const API_TIMEOUT: Duration = Duration::from_secs(30);
+/// Agents that one request to the API asks for something.
+pub const MAX_BULK_AGENTS: usize = 100;
+/// One sender asks the API once in this time, on average.
+pub const API_INTERVAL: Duration = Duration::from_millis(20);
+/// So many requests of one sender may come at once.
+pub const API_BURST: u32 = 200;
+/// Senders whose rate is known at the same time.
+pub const MAX_API_SENDERS: usize = 4096;
+/// Streams of events at the same time.
+pub const MAX_EVENT_STREAMS: usize = 64;
+/// A stream of events says that it is alive when there was nothing else to say for so long.
+pub const EVENT_HEARTBEAT: Duration = Duration::from_secs(15);

@@ -3,7 +3,8 @@
 use crate::{
     accept::{quic, tcp},
     config::{Config, Reload},
-    http::pages::Pages,
+    http::{api::Api, pages::Pages},
+    limits::Gate,
     registry::MemoryRegistry,
     shared::Shared,
     sockets::{OpenSockets, Sockets},
@@ -119,21 +120,17 @@ impl Relay {
         let public_url =
             config.public_url.map(|url| if url.pin().is_none() { url.with_pin(pin) } else { url });
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
+        let listening: Vec<_> = [listen].into_iter().chain(http).collect();
+        let api = Api::new(&listening, public_url.is_some());
         let most_agents = match config.limits.agents {
             0 => usize::MAX,
             most => most as usize,
         };
         let registry = Arc::new(MemoryRegistry::new(config.reservation, most_agents));
         let (reload, live) = Reload::new(config.live);
-        let mut shared = Shared::new(
-            registry,
-            public_url,
-            own_url,
-            own_tls,
-            config.first_word_timeout,
-            config.limits,
-            live,
-        );
+        let mut shared =
+            Shared::new(registry, api, public_url, own_url, own_tls, config.first_word_timeout, live);
+        shared.gate = Gate::new(config.limits);
         shared.downloads = config.downloads.map(Arc::new);
         shared.pages = Pages::new(config.pages);
         Ok(Self {

@@ -5,7 +5,10 @@ use crate::{
     config::Live,
     directory::Directory,
     downloads::{Downloads, Installer},
-    http::pages::{InstallLines, Pages, PagesSettings},
+    http::{
+        api::Api,
+        pages::{InstallLines, Pages, PagesSettings},
+    },
     limits::{self, Gate, Limits},
     registry::Registry,
     tls::Tls,
@@ -27,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<dyn Registry>,
     /// Who is here, for everybody who shows or counts them.
     pub(crate) directory: Directory,
+    pub(crate) api: Api,
     /// The URL for people, when the operator has set one.
     pub(crate) public_url: Option<RelayUrl>,
     /// The URL to print and to show on pages when there is no better one.
@@ -60,16 +64,17 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         registry: Arc<dyn Registry>,
+        api: Api,
         public_url: Option<RelayUrl>,
         own_url: RelayUrl,
         tls: Tls,
         first_word_timeout: Duration,
-        limits: Limits,
         live: watch::Receiver<Live>,
     ) -> Self {
         Self {
             registry,
             directory: Directory::default(),
+            api,
             public_url,
             own_url,
             tls,
@@ -78,7 +83,7 @@ impl Shared {
             first_word_timeout,
             access: Access::new(live.clone(), first_word_timeout),
             live,
-            gate: Gate::new(limits),
+            gate: Gate::new(Limits::default()),
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
             draining: CancellationToken::new(),

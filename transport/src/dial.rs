@@ -3,9 +3,10 @@
 //! With `https://` QUIC begins and WebSocket follows after a head start (`race`); whichever is ready first is the link,
 //! and the next time WebSocket begins too where it won (`memory`). WebSocket may go through a proxy (`tunnel`), QUIC
 //! never does. [`probe`] takes the same steps one by one, to tell a person which of them fails; [`web`] goes the same way
-//! to servers that are no relays.
+//! to servers that are no relays, and [`http`] to a relay's API.
 
 mod failure;
+pub mod http;
 mod memory;
 pub mod probe;
 mod race;

@@ -177,6 +177,14 @@ impl Gate {
         })
     }
 
+    /// Sessions that one agent may have.
+    pub(crate) fn sessions_per_agent(&self) -> u32 {
+        match self.limits.sessions_per_agent {
+            0 => super::MAX_SESSIONS_PER_AGENT,
+            most => most.min(super::MAX_SESSIONS_PER_AGENT),
+        }
+    }
+
     /// What all sessions of an agent share.
     pub(crate) fn agents_bandwidth(&self) -> Option<Bandwidth> {
         Bandwidth::new(self.limits.agent_bytes_per_second)
