@@ -25,7 +25,13 @@ pub struct Limits {
     #[serde(deserialize_with = "values::from_text")]
     pub drain_timeout: Option<Time>,
     /// Networks of proxies and balancers in front of the relay that are believed for whom they speak
-    #[arg(long, env = "CONVERGE_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CONVERGE_TRUSTED_PROXY",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
     #[serde(deserialize_with = "values::from_texts")]
     pub trusted_proxy: Option<Vec<IpNet>>,
     /// Whether TCP connections of trusted proxies begin with a PROXY protocol header, version 1 or 2
