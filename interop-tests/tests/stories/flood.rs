@@ -17,6 +17,7 @@ use converge_proto::{
 use converge_transport::Link;
 use futures_util::{StreamExt, stream};
 use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
+use rustix::process::{Pid, Signal, kill_process_group};
 use ssh_key::{
     PrivateKey,
     private::{Ed25519Keypair, KeypairData},
@@ -25,6 +26,7 @@ use std::{
     collections::BTreeMap,
     io::Read,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    os::unix::process::CommandExt,
     process::{Child, Stdio},
     sync::{
         Arc,
@@ -138,7 +140,8 @@ impl Download {
     fn start(setup: &Setup) -> Result<Self> {
         let mut command = setup.openssh("ssh")?;
         command.arg("cat /dev/zero").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut ssh = command.spawn()?;
+        // `converge` starts ssh, and both are to end.
+        let mut ssh = command.process_group(0).spawn()?;
         let mut output = ssh.stdout.take().context("no output")?;
         let bytes = Arc::new(AtomicU64::new(0));
         let counter = bytes.clone();
@@ -155,8 +158,9 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.ssh.kill();
+        // They may have ended already.
+        let group = i32::try_from(self.ssh.id()).ok().and_then(Pid::from_raw);
+        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
         let _ = self.ssh.wait();
     }
 }
