@@ -97,7 +97,9 @@ pub async fn run(operator: &Operator, ids: &[Id], question: &Question) -> Result
         (0, _) => Ok(()),
         (1, 1) => Err(failed.remove(0)),
         (count, _) => {
-            failed.iter().for_each(|error| say(&error.to_string()));
+            for error in &failed {
+                say(&error.to_string());
+            }
             let is_missing = |error: &ClientError| error.exit_status() == ExitStatus::NoSuchId;
             let status =
                 if failed.iter().all(is_missing) { ExitStatus::NoSuchId } else { ExitStatus::Refused };

@@ -12,7 +12,8 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`ClientError`].
 pub async fn run(target: &Target, handoff: Option<&Handoff>) -> Result<(), ClientError> {
-    let result = connect_and_copy(target, handoff).await;
+    // On the heap: what dialing has to remember is large.
+    let result = Box::pin(connect_and_copy(target, handoff)).await;
     if let (Err(error), Some(handoff)) = (&result, handoff) {
         // ssh then reports the failure in its own way, which is less but not wrong.
         let _ = handoff.put_status(error.exit_status());

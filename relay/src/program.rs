@@ -57,7 +57,7 @@ fn create_token(create: CreateToken) -> ExitCode {
         match &tokens_file {
             Some(path) => token.append(path, &entry)?,
             None => {
-                eprintln!("converge-relay: to let it in, add this to the file of --tokens-file:\n\n{entry}")
+                eprintln!("converge-relay: to let it in, add this to the file of --tokens-file:\n\n{entry}");
             }
         }
         Ok(secret)

@@ -32,7 +32,7 @@ pub fn request(directory: &Path, session: Option<String>, request: Request) -> R
 fn ask(directory: &Path, envelope: &Envelope) -> io::Result<Answer> {
     let mut line = serde_json::to_vec(envelope)?;
     line.push(b'\n');
-    let answer = control_socket::exchange(directory, line, MAX_LINE_BYTES, TIMEOUT)?;
+    let answer = control_socket::exchange(directory, &line, MAX_LINE_BYTES, TIMEOUT)?;
     if answer.is_empty() {
         return Err(io::Error::other("it hung up without an answer"));
     }

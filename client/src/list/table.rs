@@ -21,11 +21,11 @@ pub(super) fn of(listing: &Value, columns: Option<usize>, now: SystemTime) -> St
         return "no agents\n".to_owned();
     }
     let mut text =
-        table(&["AGENT", "JOB", "HOST", "BY", "FOR", "SESSIONS", "UP", "DOWN", "ENDS IN"], agents, columns);
+        table(&["AGENT", "JOB", "HOST", "BY", "FOR", "SESSIONS", "UP", "DOWN", "ENDS IN"], &agents, columns);
     if !sessions.is_empty() {
         text.push('\n');
         let heads = ["SESSION", "AGENT", "FROM", "BY", "FOR", "PROGRAM", "UP", "DOWN"];
-        text.push_str(&table(&heads, sessions, columns));
+        text.push_str(&table(&heads, &sessions, columns));
     }
     text
 }
@@ -102,10 +102,10 @@ fn size(bytes: &Value) -> String {
     if unit == "B" || whole >= 100 { format!("{whole} {unit}") } else { format!("{whole}.{rest} {unit}") }
 }
 
-fn table(heads: &[&str], rows: Vec<Vec<String>>, columns: Option<usize>) -> String {
+fn table(heads: &[&str], rows: &[Vec<String>], columns: Option<usize>) -> String {
     let length = |text: &str| text.chars().count();
     let mut widths: Vec<usize> = heads.iter().map(|head| length(head)).collect();
-    for row in &rows {
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(length(cell));
         }

@@ -13,8 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use thirtyfour::{
-    BrowserCapabilitiesHelper, By, ChromiumLikeCapabilities, DesiredCapabilities, LoggingPrefsLogLevel,
-    WebDriver, WebElement,
+    By, ChromiumLikeCapabilities, DesiredCapabilities, LoggingPrefsLogLevel, WebDriver, WebElement,
 };
 use tokio::runtime::Runtime;
 

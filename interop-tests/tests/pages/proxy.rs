@@ -1,7 +1,7 @@
 //! The pages below a path, behind a real nginx.
 
 use super::{browser::Browser, tell, whole::links_lead_somewhere};
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use converge_interop_tests::{
     Agent, Relay,
     loopback::free_port,

@@ -1,7 +1,7 @@
 //! The page of sessions as it changes, without anybody reloading it.
 
 use super::{browser::Browser, pages, tell};
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use converge_interop_tests::{Agent, Process};
 
 #[test]

@@ -134,8 +134,8 @@ fn reserved_id_is_for_its_bearer_alone(setup: &mut Setup) -> Result<()> {
     let printed = operator(setup, &["reserve", "nightly", "--for", "10m"])?.success()?.text();
     let token = printed.lines().find_map(|line| line.strip_prefix("CONVERGE_TOKEN=")).context("a token")?;
     assert!(printed.contains("CONVERGE_ID=nightly\n"), "{printed}");
-    let taken = operator(setup, &["reserve", "nightly"])?;
-    assert_eq!(taken.status.code(), Some(5), "{}", taken.stderr);
+    let second = operator(setup, &["reserve", "nightly"])?;
+    assert_eq!(second.status.code(), Some(5), "{}", second.stderr);
 
     let start = |name: &str, token: Option<&str>| -> Result<Agent> {
         let mut command = setup.agent_command(&setup.new_job(name)?)?;

@@ -77,19 +77,18 @@ pub(super) async fn verify(
     let mut verified: HashMap<_, Map<String, Value>> = HashMap::new();
     let mut refusal: Option<OidcRefusal> = None;
     for entry in &entries {
-        let claims = match verified.get(&entry.keys) {
-            Some(claims) => claims,
-            None => {
-                let key = match keys.find(&entry.keys, header.kid.as_deref(), algorithm).await {
-                    Lookup::Found(key) => key,
-                    Lookup::Unknown => return Err(OidcRefusal::UnknownKey(clipped(&issuer)).into()),
-                    Lookup::Unavailable(why) => return Err(Refusal::Unavailable(why)),
-                };
-                let claims = jsonwebtoken::decode(token, &key, &signature_only(algorithm))
-                    .map_err(|_| OidcRefusal::Signature(clipped(&issuer)))?
-                    .claims;
-                verified.entry(entry.keys.clone()).or_insert(claims)
-            }
+        let claims = if let Some(claims) = verified.get(&entry.keys) {
+            claims
+        } else {
+            let key = match keys.find(&entry.keys, header.kid.as_deref(), algorithm).await {
+                Lookup::Found(key) => key,
+                Lookup::Unknown => return Err(OidcRefusal::UnknownKey(clipped(&issuer)).into()),
+                Lookup::Unavailable(why) => return Err(Refusal::Unavailable(why)),
+            };
+            let claims = jsonwebtoken::decode(token, &key, &signature_only(algorithm))
+                .map_err(|_| OidcRefusal::Signature(clipped(&issuer)))?
+                .claims;
+            verified.entry(entry.keys.clone()).or_insert(claims)
         };
         match admit(entry, claims, scope, now) {
             Ok(grant) => return Ok(grant),

@@ -15,7 +15,13 @@ pub struct Pages {
     #[arg(long, env = "CONVERGE_DOWNLOADS", value_name = "DIR")]
     pub downloads: Option<PathBuf>,
     /// Who may see the page of sessions: public, token (scope sessions-page) or off
-    #[arg(long, env = "CONVERGE_SESSIONS_PAGE", value_name = "WHO", default_value = "public")]
+    #[arg(
+        long,
+        env = "CONVERGE_SESSIONS_PAGE",
+        value_name = "WHO",
+        default_value = "public",
+        hide_short_help = true
+    )]
     #[serde(deserialize_with = "values::from_text")]
     pub sessions_page: Option<SessionsPage>,
     /// What the page of sessions leaves out: job, host, os, carrier, clients, bytes, expires, claims

@@ -21,7 +21,13 @@ pub struct Tls {
     #[arg(long, env = "CONVERGE_KEY", value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// Where certificates and secrets of the relay's own are kept
-    #[arg(long, env = "CONVERGE_STATE_DIR", value_name = "DIR", default_value = "converge-relay-state")]
+    #[arg(
+        long,
+        env = "CONVERGE_STATE_DIR",
+        value_name = "DIR",
+        default_value = "converge-relay-state",
+        hide_short_help = true
+    )]
     pub state_dir: Option<PathBuf>,
     /// Order a certificate for this host name, and agree to the authority's terms; several times or with commas for more
     #[arg(long, env = "CONVERGE_ACME_DOMAIN", value_name = "NAME", value_delimiter = ',')]

@@ -15,6 +15,7 @@ mod authorization;
 mod events;
 mod id;
 mod input;
+mod number;
 mod page;
 mod problem;
 mod rate;

@@ -43,7 +43,7 @@ impl ControlListener {
 /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) mean that no agent is there.
 pub(crate) fn exchange(
     directory: &Path,
-    line: Vec<u8>,
+    line: &[u8],
     answer_bytes: u64,
     limit: Duration,
 ) -> io::Result<Vec<u8>> {
@@ -51,7 +51,7 @@ pub(crate) fn exchange(
     let mut stream = BlockingStream::connect(path)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    stream.write_all(&line)?;
+    stream.write_all(line)?;
     let mut answer = Vec::new();
     BufReader::new(stream.take(answer_bytes)).read_until(b'\n', &mut answer)?;
     Ok(answer)

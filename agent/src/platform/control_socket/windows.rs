@@ -65,7 +65,7 @@ fn options() -> ServerOptions {
 /// Blocking, for at most `limit`. [`NotFound`](io::ErrorKind::NotFound) means that no agent is there.
 pub(crate) fn exchange(
     directory: &Path,
-    line: Vec<u8>,
+    line: &[u8],
     answer_bytes: u64,
     limit: Duration,
 ) -> io::Result<Vec<u8>> {
@@ -77,7 +77,7 @@ pub(crate) fn exchange(
     let deadline = Instant::now() + limit;
     let pipe = connect(&name, deadline)?;
     // A file has no time limits; a thread that waits in vain ends with this program.
-    let (sender, answer) = mpsc::sync_channel(1);
+    let ((sender, answer), line) = (mpsc::sync_channel(1), line.to_vec());
     thread::spawn(move || sender.send(ask(pipe, &line, answer_bytes)));
     answer
         .recv_timeout(deadline.saturating_duration_since(Instant::now()))

@@ -60,18 +60,17 @@ struct KeySet {
 /// The keys as they are now.
 pub(super) async fn keys(source: &KeySource, proxy: &ProxyChoice) -> Result<Vec<Jwk>, FetchError> {
     let fetching = async {
-        let url = match &source.jwks_url {
-            Some(url) => url.clone(),
-            None => {
-                let issuer = source.issuer.trim_end_matches('/');
-                let discovery: Discovery =
-                    json(&format!("{issuer}/.well-known/openid-configuration"), proxy).await?;
-                if discovery.issuer != source.issuer {
-                    let other = discovery.issuer.chars().take(100).collect();
-                    return Err(FetchError::OtherIssuer(other));
-                }
-                discovery.jwks_uri
+        let url = if let Some(url) = &source.jwks_url {
+            url.clone()
+        } else {
+            let issuer = source.issuer.trim_end_matches('/');
+            let discovery: Discovery =
+                json(&format!("{issuer}/.well-known/openid-configuration"), proxy).await?;
+            if discovery.issuer != source.issuer {
+                let other = discovery.issuer.chars().take(100).collect();
+                return Err(FetchError::OtherIssuer(other));
             }
+            discovery.jwks_uri
         };
         let set: KeySet = json(&url, proxy).await?;
         // A key of a kind that we do not know does not spoil the others.

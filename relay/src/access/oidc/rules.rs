@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn claims(value: Value) -> Map<String, Value> {
+    fn claims(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()
     }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn rules_look_at_texts_numbers_and_members_of_lists() {
-        let all = claims(json!({
+        let all = claims(&json!({
             "owner": "octocat", "id": 7, "protected": true, "groups": ["a", "b/c"], "odd": {"x": 1}, "none": null,
         }));
         assert_eq!(rule("owner", &["other", "octo*"]).check(&all), Ok(()));
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn templates_make_patterns_of_claims() {
-        let all = claims(json!({"owner": "Octo.Cat", "id": 7, "star": "*"}));
+        let all = claims(&json!({"owner": "Octo.Cat", "id": 7, "star": "*"}));
         let fill = |text: &str| {
             text.parse::<IdTemplate>().map(|template| template.fill(&all).map(|pattern| pattern.to_string()))
         };

@@ -5,6 +5,7 @@ use super::{
     authorization::MayWrite,
     id::AgentId,
     input::{Json as Body, Path},
+    number,
     problem::{Kind, Problem, Problems},
 };
 use crate::{
@@ -67,13 +68,7 @@ impl Seconds {
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u64::deserialize(deserializer)? {
-            seconds @ 1..=Self::MAX => Ok(Self(seconds)),
-            seconds => Err(serde::de::Error::custom(format!(
-                "{seconds} seconds; it is 1 to {} (30 days)",
-                Self::MAX
-            ))),
-        }
+        number::whole(deserializer, 1, Self::MAX, " seconds").map(Self)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 use axum::{Json, extract::State};
 use converge_proto::{Address, Id};
 use converge_transport::Carrier;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::{sync::Arc, time::Instant};
 use utoipa::{IntoParams, ToSchema};
 
@@ -159,11 +159,22 @@ pub(super) struct AgentQuery {
     #[param(value_type = u32, minimum = 1, maximum = 1000, default = 100, required = false)]
     limit: PageSize,
     /// Those only whose ID, host, job or CI system has this in it, in capitals or not.
-    #[param(max_length = 128)]
+    #[serde(default, deserialize_with = "words")]
+    #[param(max_length = 128, required = false)]
     contains: Option<String>,
     /// Those only whose link runs on this.
     #[param(inline)]
     carrier: Option<CarrierName>,
+}
+
+/// No more than what is searched can have.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    const MAX_CHARACTERS: usize = 128;
+    let text = String::deserialize(deserializer)?;
+    if text.chars().count() > MAX_CHARACTERS {
+        return Err(serde::de::Error::custom(format!("more than {MAX_CHARACTERS} characters to look for")));
+    }
+    Ok(Some(text))
 }
 
 /// The agents that are here
@@ -181,9 +192,9 @@ pub(super) async fn list(
     let contains = query.contains.map(|words| words.to_lowercase());
     let is_wanted = |entry: &Arc<AgentEntry>| {
         let info = &entry.info;
-        let mut texts = [Some(entry.id.as_str())]
-            .into_iter()
-            .chain([&info.host, &info.job, &info.ci].map(|text| text.as_ref().map(|text| text.as_str())));
+        let mut texts = [Some(entry.id.as_str())].into_iter().chain(
+            [&info.host, &info.job, &info.ci].map(|text| text.as_ref().map(converge_proto::Text::as_str)),
+        );
         grant.admit(&entry.id).is_ok()
             && query.carrier.is_none_or(|carrier| carrier == entry.carrier.into())
             && contains

@@ -7,6 +7,7 @@ use super::{
     authorization::MayRead,
     id::AgentId,
     input::Query,
+    number,
     page::PageSize,
     problem::{Kind, Problem, Problems},
     time::Time,
@@ -137,6 +138,8 @@ pub(super) struct EventPage {
 #[into_params(parameter_in = Query)]
 pub(super) struct EventQuery {
     /// Events behind this number; all that are kept, when it is missing, or in a stream those to come.
+    #[serde(default, deserialize_with = "number::position")]
+    #[param(required = false)]
     after: Option<u64>,
     /// At most so many. A stream has no end.
     #[serde(default)]

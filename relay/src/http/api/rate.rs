@@ -43,8 +43,8 @@ impl Rate {
         let free_at = senders.entry(sender).or_insert(now);
         let next = (*free_at).max(now) + interval;
         let ahead = next.duration_since(now);
-        if ahead > burst {
-            return Err(ahead - burst);
+        if let Some(wait) = ahead.checked_sub(burst).filter(|wait| !wait.is_zero()) {
+            return Err(wait);
         }
         *free_at = next;
         Ok(())

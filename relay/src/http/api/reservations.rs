@@ -4,6 +4,7 @@ use super::{
     authorization::{self, MayRead, MayWrite},
     id::AgentId,
     input::{Json as Body, Path},
+    number,
     problem::{Kind, Problem, Problems},
     time::Time,
 };
@@ -42,12 +43,7 @@ impl Default for Wait {
 
 impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u64::deserialize(deserializer)? {
-            seconds @ 1..=Self::MAX => Ok(Self(seconds)),
-            seconds => {
-                Err(serde::de::Error::custom(format!("{seconds} seconds; it is 1 to {} (a day)", Self::MAX)))
-            }
-        }
+        number::whole(deserializer, 1, Self::MAX, " seconds").map(Self)
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     authorization::{self, MayRead},
     id::AgentId,
     input::{Path, Query},
+    number,
     page::{self, PageSize},
     problem::{Kind, Problem, Problems},
     time::Time,
@@ -72,6 +73,8 @@ pub(super) struct SessionPage {
 #[into_params(parameter_in = Query)]
 pub(super) struct SessionQuery {
     /// Begin behind this number: the `next` of the page before.
+    #[serde(default, deserialize_with = "number::position")]
+    #[param(required = false)]
     after: Option<u64>,
     /// At most so many.
     #[serde(default)]

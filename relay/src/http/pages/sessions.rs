@@ -53,12 +53,12 @@ pub(in crate::http) async fn sessions(
     let view = View::parse(uri.query().unwrap_or_default());
     let snapshot = shared.pages.live.look(&shared.directory);
     let (shows, now) = (snapshot.shows, unix_now());
-    let shown = view.of(&snapshot);
+    let window = view.of(&snapshot);
     page(&Sessions {
         layout: Layout::new(&shared, "/sessions", "Sessions"),
-        summary: shown.summary(&snapshot),
-        rows: shown.rows.iter().map(|row| row.html(shows, now)).collect(),
-        pager: shown.pager(&view),
+        summary: window.summary(&snapshot),
+        rows: window.rows.iter().map(|row| row.html(shows, now)).collect(),
+        pager: window.pager(&view),
         view,
         shows,
     })

@@ -21,7 +21,7 @@ struct Words {
     layout: Layout,
     status: u16,
     title: &'static str,
-    words: String,
+    text: String,
 }
 
 /// What there is where nothing is.
@@ -51,9 +51,9 @@ pub(in crate::http) async fn for_browsers(
     }
     let (mut parts, body) = response.into_parts();
     let Ok(words) = to_bytes(body, MAX_BYTES).await else { return status.into_response() };
-    let words = String::from_utf8_lossy(&words).trim().to_owned();
+    let text = String::from_utf8_lossy(&words).trim().to_owned();
     let layout = Layout::new(&shared, &path, "");
-    let Ok(html) = (Words { layout, status: status.as_u16(), title: title(status), words }).render() else {
+    let Ok(html) = (Words { layout, status: status.as_u16(), title: title(status), text }).render() else {
         return status.into_response();
     };
     parts.headers.remove(header::CONTENT_LENGTH);

@@ -22,6 +22,10 @@ const MAX_CLAIMS: usize = 4;
 
 /// Which parts of a row there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each part, and no two of them depend on each other"
+)]
 pub(super) struct Shows {
     job: bool,
     host: bool,

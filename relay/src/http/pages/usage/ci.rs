@@ -8,7 +8,7 @@ choice! {
         GitHub = "github", "GitHub Actions";
         GitLab = "gitlab", "GitLab CI";
         Jenkins = "jenkins", "Jenkins";
-        CircleCi = "circleci", "CircleCI";
+        Circle = "circleci", "CircleCI";
         Buildkite = "buildkite", "Buildkite";
         Azure = "azure", "Azure Pipelines";
         Other = "other", "Something else";
@@ -38,7 +38,7 @@ impl Ci {
                     ("Jenkinsfile", format!("post {{\n    failure {{\n{}\n    }}\n}}", indented(&text, 8)))
                 }
             }
-            Self::CircleCi => {
+            Self::Circle => {
                 let condition = if lines.runs_step { "" } else { "          when: on_fail\n" };
                 let shell = if is_powershell { "          shell: pwsh\n" } else { "" };
                 let text = format!(
