@@ -213,6 +213,8 @@ async fn stalled_reader_stops_only_its_own_stream_and_costs_bounded_memory(ends:
         // The kernel's buffers at both ends (tcp_wmem, tcp_rmem), and ours.
         Wire::ClientsWebSocket => 16 * MIB,
     };
+    // As a relay makes for each session.
+    let _rooms = [ends.far.room(), ends.far.room()];
     let (mut stalled_near, mut stalled_far) = ends.stream().await;
     let second_link;
     let (mut near, mut far) = if ends.wire == Wire::ClientsWebSocket {

@@ -256,9 +256,9 @@ mod description {
                 "20261121",
                 "--generation-deterministic",
                 "--max-examples",
-                "12",
+                "8",
                 "--max-time",
-                "60",
+                "35",
             ])
             // Within the relay's own limit, which has tests of its own.
             .args(["--rate-limit", "45/s", "--checks", "all", "--exclude-checks", "positive_data_acceptance"])
