@@ -12,11 +12,11 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Access")]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Access {
-    /// What agents must show: none or token; has to be said when others can reach the relay
+    /// What agents must show: none or token; needed when others reach the relay
     #[arg(long, env = "CONVERGE_AGENT_AUTH", value_name = "WHAT")]
     #[serde(deserialize_with = "values::from_text")]
     pub agent_auth: Option<Auth>,
-    /// What clients must show: none or token; has to be said when others can reach the relay
+    /// What clients must show: none or token; needed when others reach the relay
     #[arg(long, env = "CONVERGE_CLIENT_AUTH", value_name = "WHAT")]
     #[serde(deserialize_with = "values::from_text")]
     pub client_auth: Option<Auth>,
@@ -60,7 +60,7 @@ pub struct Access {
     )]
     #[serde(deserialize_with = "values::from_texts")]
     pub api_network: Option<Vec<IpNet>>,
-    /// Tokens that are good, as `converge-relay token create` writes them; read again when the file changes
+    /// Tokens that are good, as `converge-relay token create` writes them
     #[arg(long, env = "CONVERGE_TOKENS_FILE", value_name = "FILE")]
     pub tokens_file: Option<PathBuf>,
     /// The same in this file.

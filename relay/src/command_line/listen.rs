@@ -17,7 +17,7 @@ pub struct Listen {
     /// Also listen for cleartext HTTP, for use behind a balancer that ends TLS
     #[arg(long, env = "CONVERGE_HTTP", value_name = "ADDR")]
     pub http: Option<SocketAddr>,
-    /// The URL under which people reach this relay, when it is not simply its address
+    /// The URL under which people reach this relay, if not its address
     #[arg(long, env = "CONVERGE_PUBLIC_URL", value_name = "URL")]
     #[serde(deserialize_with = "values::from_text")]
     pub public_url: Option<RelayUrl>,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Pages")]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Pages {
-    /// A directory of programs that people can download and install from this relay, as `make dist` fills it
+    /// Programs for people to download from this relay; `make dist` makes them
     #[arg(long, env = "CONVERGE_DOWNLOADS", value_name = "DIR")]
     pub downloads: Option<PathBuf>,
     /// Who may see the page of sessions: public, token (scope sessions-page) or off

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Certificates")]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Tls {
-    /// Certificate chain in PEM; without it a self-signed one is made and its pin is part of the URL
+    /// Certificate chain in PEM; without it one is made, its pin in the URL
     #[arg(long, env = "CONVERGE_CERT", value_name = "FILE")]
     pub cert: Option<PathBuf>,
     /// Private key of the certificate in PEM
