@@ -110,6 +110,7 @@ async fn register(link: Link, number: u32) -> Result<(Link, Stream)> {
         proof: link.exporter().map(|exporter| proof_over_exporter(&key, &exporter)).transpose()?,
         agent: AgentInfo { software: Name::new("converge-bench"), ..AgentInfo::default() },
         token: None,
+        fell_back: None,
     };
     control.send.write_frame(&register.to_frame()).await?;
     loop {

@@ -313,6 +313,7 @@ impl Contents {
                 proof: has_line.then(|| signature.clone()),
                 agent: agent.clone(),
                 token: bearer.clone(),
+                fell_back: has_line.then_some(first > second),
             }),
             round_trip(&Challenge { nonce }),
             round_trip(&Proof { signature }),
@@ -331,6 +332,8 @@ impl Contents {
                 wait_ms: second,
                 session: has_line.then_some(session),
                 token: bearer.clone(),
+                resume: has_line.then_some(first > second),
+                fell_back: has_line.then_some(second > first),
             }),
             round_trip(&Lookup { id, wait_ms: first, token: bearer.clone() }),
             round_trip(&Connected { host_key: host_key.clone(), agent: agent.clone() }),
@@ -612,6 +615,7 @@ impl TableAndModel {
             host_key: host_key(key),
             info: AgentInfo::default(),
             token: token.map(token_of),
+            fell_back: None,
         };
         let mut generated = generated.into_iter();
         let claim = self.table.claim(&agent, link, || generated.next().expect("at most eight tries"));

@@ -181,7 +181,14 @@ fn messages() -> Vec<MessageVector> {
     vec![
         MessageVector::of(
             "Register, least",
-            Register { wanted: None, host_key: host_key(), proof: None, agent: bare_agent(), token: None },
+            Register {
+                wanted: None,
+                host_key: host_key(),
+                proof: None,
+                agent: bare_agent(),
+                token: None,
+                fell_back: None,
+            },
         ),
         MessageVector::of(
             "Register, all fields",
@@ -191,6 +198,7 @@ fn messages() -> Vec<MessageVector> {
                 proof: Some(proof),
                 agent: agent(),
                 token: Some(token()),
+                fell_back: Some(true),
             },
         ),
         MessageVector::of("Challenge", CHALLENGE),
@@ -228,6 +236,8 @@ fn messages() -> Vec<MessageVector> {
                 wait_ms: 0,
                 session: None,
                 token: None,
+                resume: None,
+                fell_back: None,
             },
         ),
         MessageVector::of(
@@ -239,6 +249,8 @@ fn messages() -> Vec<MessageVector> {
                 wait_ms: 60_000,
                 session: Some(SESSION),
                 token: Some(token()),
+                resume: Some(true),
+                fell_back: Some(false),
             },
         ),
         MessageVector::of("Lookup, least", Lookup { id: wanted(), wait_ms: 60_000, token: None }),

@@ -123,7 +123,7 @@ pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Re
             if let (Ok(link), Some((memory, network))) = (&raced, memory) {
                 remember(memory, network, relay, link.carrier());
             }
-            raced.map_err(|(first, second)| {
+            raced.map(Link::won_race).map_err(|(first, second)| {
                 let silent = Failure { carrier: Carrier::Quic, cause: Cause::Silent };
                 vec![first.unwrap_or(silent), second]
             })

@@ -29,12 +29,19 @@ pub enum Carrier {
     WebSocket,
 }
 
-impl fmt::Display for Carrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Carrier {
+    /// As it is written everywhere.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Quic => "quic",
             Self::WebSocket => "websocket",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -43,6 +50,7 @@ impl fmt::Display for Carrier {
 pub struct Link {
     kind: Kind,
     exporter: Option<[u8; 32]>,
+    fell_back: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,19 +95,19 @@ impl Link {
             let source = quic::source_address(connection.remote_address()).ok();
             Dialed { endpoint, source: Arc::new(Mutex::new(source)) }
         });
-        Self { kind: Kind::Quic { connection, dialed, rooms: Arc::default() }, exporter }
+        Self { kind: Kind::Quic { connection, dialed, rooms: Arc::default() }, exporter, fell_back: None }
     }
 
     /// Many streams over one WebSocket. `exporter` is that of the TLS connection below, when there is one.
     pub fn multiplexed(link: MuxLink, exporter: Option<[u8; 32]>) -> Self {
-        Self { kind: Kind::Multiplexed(link), exporter }
+        Self { kind: Kind::Multiplexed(link), exporter, fell_back: None }
     }
 
     /// A WebSocket that is one stream, which [`open_stream`](Self::open_stream) gives out once.
     pub fn single(stream: Stream) -> Self {
         let counters = stream.counters();
         let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), counters };
-        Self { kind, exporter: None }
+        Self { kind, exporter: None, fell_back: None }
     }
 
     /// What the link runs on.
@@ -108,6 +116,17 @@ impl Link {
             Kind::Quic { .. } => Carrier::Quic,
             Kind::Multiplexed(_) | Kind::Single { .. } => Carrier::WebSocket,
         }
+    }
+
+    /// The same link, which was ready before one on the other carrier.
+    pub(crate) fn won_race(self) -> Self {
+        let fell_back = self.carrier() == Carrier::WebSocket;
+        Self { fell_back: Some(fell_back), ..self }
+    }
+
+    /// Whether WebSocket was ready before QUIC; nothing where one carrier only was tried, or the peer has dialed.
+    pub fn fell_back(&self) -> Option<bool> {
+        self.fell_back
     }
 
     /// 32 bytes of the TLS exporter, when TLS ends at this end of the link.

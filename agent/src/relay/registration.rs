@@ -34,7 +34,14 @@ pub async fn register(
         let proof = link.exporter().map(|exporter| proof_over_exporter(host_key, &exporter)).transpose()?;
         let public =
             HostKey::new(host_key.public_key()).map_err(|error| RegistrationError::Key(error.to_string()))?;
-        let register = Register { wanted, host_key: public, proof, agent: about_this_agent(job), token };
+        let register = Register {
+            wanted,
+            host_key: public,
+            proof,
+            agent: about_this_agent(job),
+            token,
+            fell_back: link.fell_back(),
+        };
         control.send.write_frame(&register.to_frame()).await?;
         let mut challenged = false;
         loop {

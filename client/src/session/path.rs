@@ -130,6 +130,8 @@ impl Attempt<'_> {
             wait_ms: question::wait_ms(wait),
             session: Some(attach.session),
             token: target.token.clone(),
+            resume: Some(attach.resume),
+            fell_back: link.fell_back(),
         };
         stream.send.write_frame(&connect.to_frame()).await?;
         (attach.received, attach.limit) = session.offsets();

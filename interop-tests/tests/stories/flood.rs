@@ -276,6 +276,7 @@ async fn wrong_proof(endpoint: &Endpoint, relay: SocketAddr) -> Result<&'static 
             proof: Some(converge_proto::rendezvous::proof_over_exporter(&key, &[0; 32])?),
             agent: AgentInfo::default(),
             token: None,
+            fell_back: None,
         };
         control.send.write_frame(&register.to_frame()).await?;
         let frame = control.recv.read_frame().await?.context("no answer")?;

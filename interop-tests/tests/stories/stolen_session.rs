@@ -117,6 +117,8 @@ impl Stranger {
             wait_ms: 0,
             session: None,
             token: None,
+            resume: None,
+            fell_back: None,
         };
         stream.send.write_frame(&connect.to_frame()).await?;
         Connected::from_frame(&next_frame(&mut stream).await?)?;

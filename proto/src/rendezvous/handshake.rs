@@ -87,6 +87,8 @@ pub struct VerifiedAgent {
     pub info: AgentInfo,
     /// What it shows to be let in.
     pub token: Option<Token>,
+    /// Where it tried both carriers: whether WebSocket was ready first.
+    pub fell_back: Option<bool>,
 }
 
 impl From<Register> for Box<VerifiedAgent> {
@@ -96,6 +98,7 @@ impl From<Register> for Box<VerifiedAgent> {
             host_key: register.host_key,
             info: register.agent,
             token: register.token,
+            fell_back: register.fell_back,
         })
     }
 }
@@ -171,8 +174,15 @@ mod tests {
     const NONCE: [u8; 32] = [2; 32];
 
     fn register(proof: Option<Signature>) -> Frame {
-        Register { wanted: None, host_key: host_key(1), proof, agent: AgentInfo::default(), token: None }
-            .to_frame()
+        Register {
+            wanted: None,
+            host_key: host_key(1),
+            proof,
+            agent: AgentInfo::default(),
+            token: None,
+            fell_back: None,
+        }
+        .to_frame()
     }
 
     #[expect(clippy::unnecessary_wraps)] // It stands where messages have an option.

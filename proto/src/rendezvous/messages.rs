@@ -70,6 +70,9 @@ pub struct Register {
     /// What the relay lets the agent in by, where it wants something.
     #[n(4)]
     pub token: Option<Token>,
+    /// As in [`Connect`].
+    #[n(5)]
+    pub fell_back: Option<bool>,
 }
 
 /// An SSHSIG signature blob of at most 512 bytes.
@@ -261,6 +264,12 @@ pub struct Connect {
     /// What the relay lets the client in by, where it wants something.
     #[n(5)]
     pub token: Option<Token>,
+    /// Whether the session was there before, on another stream. For the relay's counters.
+    #[n(6)]
+    pub resume: Option<bool>,
+    /// Where both carriers were tried: whether WebSocket was ready first. For the relay's counters.
+    #[n(7)]
+    pub fell_back: Option<bool>,
 }
 
 /// Client → relay, first frame of a stream: which host key does the agent of this ID have?

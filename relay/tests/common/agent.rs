@@ -71,6 +71,7 @@ impl<'a> AgentBuilder<'a> {
             proof: link.exporter().map(|exporter| proof_over_exporter(&signing_key, &exporter).unwrap()),
             agent: AgentInfo { software: name("test-agent"), ..AgentInfo::default() },
             token: None,
+            fell_back: None,
         };
         control.send.write_frame(&register.to_frame()).await.unwrap();
         (link, control)

@@ -51,7 +51,16 @@ impl TestClient {
     pub fn raw_connect(&self, wait: Duration) -> Connect {
         let client = ClientInfo { software: name("test-client"), address: None };
         let wait_ms = u32::try_from(wait.as_millis()).unwrap();
-        Connect { id: self.id.clone(), kind: SessionKind::Raw, client, wait_ms, session: None, token: None }
+        Connect {
+            id: self.id.clone(),
+            kind: SessionKind::Raw,
+            client,
+            wait_ms,
+            session: None,
+            token: None,
+            resume: None,
+            fell_back: None,
+        }
     }
 
     pub async fn ask_for_the_key(&self) -> Asked {

@@ -11,7 +11,13 @@ fn id(text: &str) -> Id {
 }
 
 fn agent(key: u8, wanted: Option<&str>) -> VerifiedAgent {
-    VerifiedAgent { wanted: wanted.map(id), host_key: host_key(key), info: AgentInfo::default(), token: None }
+    VerifiedAgent {
+        wanted: wanted.map(id),
+        host_key: host_key(key),
+        info: AgentInfo::default(),
+        token: None,
+        fell_back: None,
+    }
 }
 
 /// A table, and what its callers would have to remember.
