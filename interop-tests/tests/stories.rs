@@ -42,6 +42,7 @@ mod stories {
     mod full_screen;
     mod git;
     mod libraries;
+    mod metrics;
     mod operator;
     mod outage;
     mod relay_life;

@@ -35,26 +35,26 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
     let handshake = Box::pin(handshake(&link, &mut control, register));
     let handshake = tokio::time::timeout(shared.first_word_timeout, handshake);
     let Some(handshake) = shared.draining.run_until_cancelled(handshake).await else {
-        return Box::pin(refuse(link, control, &stopping())).await;
+        return Box::pin(refuse(shared, link, control, &stopping())).await;
     };
     let verified = match handshake {
         Ok(Ok(verified)) => verified,
-        Ok(Err(error)) => return Box::pin(refuse(link, control, &error.refusal())).await,
+        Ok(Err(error)) => return Box::pin(refuse(shared, link, control, &error.refusal())).await,
         Err(_) => {
             link.finish(CloseCode::SILENT, "the registration was not finished in time").await;
             return;
         }
     };
     if shared.draining.is_cancelled() {
-        return Box::pin(refuse(link, control, &stopping())).await;
+        return Box::pin(refuse(shared, link, control, &stopping())).await;
     }
     let grant = match Box::pin(admit(shared, &verified, peer)).await {
         Ok(grant) => grant,
-        Err(refusal) => return Box::pin(refuse(link, control, &refusal.refused())).await,
+        Err(refusal) => return Box::pin(refuse(shared, link, control, &refusal.refused())).await,
     };
     let _stay = match enter(shared, &verified, peer) {
         Ok(stay) => stay,
-        Err(refusal) => return Box::pin(refuse(link, control, &refusal.refused())).await,
+        Err(refusal) => return Box::pin(refuse(shared, link, control, &refusal.refused())).await,
     };
     let agent = Arc::new(Agent {
         number: LinkNumber(shared.next_link()),
@@ -68,11 +68,11 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
         Ok(registration) => registration,
         Err(RegisterError::Full) => {
             let refusal = shared.gate.refused(limits::Refusal::Agents, peer.address.ip());
-            return Box::pin(refuse(link, control, &refusal.refused())).await;
+            return Box::pin(refuse(shared, link, control, &refusal.refused())).await;
         }
         Err(error @ RegisterError::Held(_)) => {
             let refused = Refused { code: RefusalCode::FORBIDDEN, text: Line::new(error.to_string()) };
-            return refuse(link, control, &refused).await;
+            return refuse(shared, link, control, &refused).await;
         }
     };
     let id = registration.id.clone();
@@ -117,7 +117,8 @@ fn stopping() -> Refused {
     Refused { code: RefusalCode::STOPPING, text: Line::new("the relay is stopping") }
 }
 
-async fn refuse(link: Link, control: Stream, refused: &Refused) {
+async fn refuse(shared: &Shared, link: Link, control: Stream, refused: &Refused) {
+    shared.metrics.registration_refused(link.carrier(), refused.code);
     debug!(code = %refused.code, reason = %refused.text, "agent refused");
     first_frame::refuse(control, refused).await;
     link.finish(refused.code.into(), refused.text.as_str()).await;
@@ -213,6 +214,7 @@ async fn run(
         peer: peer.clone(),
         grant: agent.grant.clone(),
     });
+    shared.metrics.registered(link.carrier(), stay.has_moved(), agent.verified.fell_back);
     let end = match write(&mut control, &registered.to_frame()).await {
         Ok(()) => control_loop(shared, link, &mut control, keepalive, &mut stay).await,
         Err(end) => end,

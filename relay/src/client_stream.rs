@@ -1,8 +1,9 @@
 //! A client's stream: `Connect` or `Lookup`, and the answer.
 
 use crate::{
-    access::{self, Credentials, Scope},
-    first_frame, limits, pairing,
+    access::{self, Credentials, Grant, Scope},
+    first_frame, limits,
+    pairing::{self, Arrival},
     peer::Peer,
     registry::Agent,
     shared::Shared,
@@ -38,7 +39,11 @@ pub(crate) async fn serve(shared: &Shared, stream: Stream, first: &Frame, from: 
     let outcome = match first.frame_type {
         FrameType::CONNECT => match Connect::from_frame(first) {
             Ok(connect) if path_id.is_some_and(|id| *id != connect.id) => Err((stream, other_id())),
-            Ok(connect) => connect_session(shared, stream, connect, from, peer).await,
+            Ok(connect) => {
+                let connected = connect_session(shared, stream, connect, from, peer).await;
+                connected
+                    .inspect_err(|(_, refused)| shared.metrics.connect_refused(peer.carrier, refused.code))
+            }
             Err(error) => Err((stream, first_frame::refusal_of(&error))),
         },
         FrameType::LOOKUP => match Lookup::from_frame(first) {
@@ -76,13 +81,16 @@ async fn connect_session(
         let text = Line::new(format!("this relay does not know sessions of kind {number}; upgrade it"));
         return Err((stream, Refused { code: RefusalCode::UNSUPPORTED, text }));
     }
-    let stream = admit(shared, stream, &connect.id, connect.token, peer).await?;
+    let (stream, grant) = admit(shared, stream, &connect.id, connect.token, peer).await?;
     let (mut stream, agent) = wait_for_agent(shared, stream, &connect.id, connect.wait_ms, peer).await?;
+    let asked = Instant::now();
     let client = ClientInfo { address: Some(Name::new(peer.address.to_string())), ..connect.client };
     if let Some(session) = connect.session {
         debug!(%session, id = %connect.id, "a resumable session comes");
     }
-    match pairing::open(shared, &agent, connect.kind, client, peer).await {
+    let is_resumed = connect.resume == Some(true);
+    let arrival = Arrival { kind: connect.kind, client, peer, token: grant.token, is_resumed };
+    match pairing::open(shared, &agent, arrival).await {
         Ok(session) => {
             let _room = match from {
                 Origin::Link(link) => Some(link.room()),
@@ -94,7 +102,10 @@ async fn connect_session(
             let answering = stream.send.write_frame(&connected);
             match tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, answering).await {
                 // A failed answer shows in the copying that follows.
-                Ok(_) => pairing::run(shared, session, stream, &connect.id, peer).await,
+                Ok(_) => {
+                    shared.metrics.connected(peer.carrier, is_resumed, connect.fell_back, asked.elapsed());
+                    pairing::run(shared, session, stream, &connect.id).await;
+                }
                 Err(_) => {
                     tokio::join!(stream.reset(RefusalCode::LIMIT), session.abandon());
                 }
@@ -106,7 +117,7 @@ async fn connect_session(
 }
 
 async fn answer_lookup(shared: &Shared, stream: Stream, lookup: Lookup, peer: &Peer) -> Result<(), Refusal> {
-    let stream = admit(shared, stream, &lookup.id, lookup.token, peer).await?;
+    let (stream, _) = admit(shared, stream, &lookup.id, lookup.token, peer).await?;
     let (mut stream, agent) = wait_for_agent(shared, stream, &lookup.id, lookup.wait_ms, peer).await?;
     let found = Found { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
     let answering = async {
@@ -126,9 +137,9 @@ async fn admit(
     id: &Id,
     token: Option<Token>,
     peer: &Peer,
-) -> Result<Stream, Refusal> {
+) -> Result<(Stream, Grant), Refusal> {
     match check(shared, id, &Credentials::new(token), peer).await {
-        Ok(()) => Ok(stream),
+        Ok(grant) => Ok((stream, grant)),
         Err(refusal) => Err((stream, refusal.refused())),
     }
 }
@@ -142,8 +153,10 @@ pub(crate) async fn check(
     id: &Id,
     credentials: &Credentials,
     peer: &Peer,
-) -> Result<(), access::Refusal> {
-    shared.access.check(Scope::Client, credentials, peer.address.ip()).await?.admit(id)
+) -> Result<Grant, access::Refusal> {
+    let grant = shared.access.check(Scope::Client, credentials, peer.address.ip()).await?;
+    grant.admit(id)?;
+    Ok(grant)
 }
 
 /// Finds the agent, or waits for it while telling the client so.

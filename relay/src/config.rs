@@ -16,8 +16,11 @@ pub use problem::{Problem, Problems};
 
 use crate::{
     PagesSettings,
+    command_line::values::LogFormat,
     downloads::Downloads,
     limits::{self, Limits},
+    metrics::MetricsSettings,
+    session_log::SessionLogSettings,
     tls,
 };
 use converge_certs::Identity;
@@ -55,6 +58,12 @@ pub struct Config {
     pub first_word_timeout: Duration,
     /// What peers are allowed.
     pub limits: Limits,
+    /// Where metrics go.
+    pub metrics: MetricsSettings,
+    /// Where sessions are written down.
+    pub session_log: Option<SessionLogSettings>,
+    /// How the program writes its log.
+    pub log_format: LogFormat,
     /// What can change while the relay runs.
     pub live: Live,
 }
@@ -76,6 +85,9 @@ impl Config {
             reservation: limits::RESERVATION,
             first_word_timeout: limits::FIRST_WORD_TIMEOUT,
             limits: Limits::default(),
+            metrics: MetricsSettings::default(),
+            session_log: None,
+            log_format: LogFormat::default(),
             live: Live::default(),
         }
     }

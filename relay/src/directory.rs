@@ -11,7 +11,9 @@ pub use agent::{Action, ActionError, AgentEntry, AgentStay, Asked, KnownStatus, 
 pub use journal::{Event, Happening, Journal, Page};
 pub use session::{NewSession, SessionEntry, SessionStay, Traffic};
 
+use crate::session_log::SessionLog;
 use converge_proto::Id;
+use converge_transport::Carrier;
 use std::{
     collections::BTreeMap,
     ops::Bound,
@@ -23,6 +25,7 @@ use std::{
 pub struct Directory {
     state: Arc<Mutex<State>>,
     journal: Journal,
+    session_log: SessionLog,
 }
 
 #[derive(Debug, Default)]
@@ -31,7 +34,40 @@ struct State {
     sessions: BTreeMap<u64, Arc<SessionEntry>>,
 }
 
+/// How many there are, by carrier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Population {
+    /// Agents on QUIC, and on WebSocket.
+    agents: [usize; 2],
+    /// Sessions whose client is on QUIC, and on WebSocket.
+    sessions: [usize; 2],
+}
+
+impl Population {
+    /// Agents.
+    pub fn agents_on(&self, carrier: Carrier) -> usize {
+        let [quic, websocket] = self.agents;
+        if carrier == Carrier::Quic { quic } else { websocket }
+    }
+
+    /// Sessions, by the carrier of the client.
+    pub fn sessions_on(&self, carrier: Carrier) -> usize {
+        let [quic, websocket] = self.sessions;
+        if carrier == Carrier::Quic { quic } else { websocket }
+    }
+}
+
 impl Directory {
+    /// One that writes this log.
+    pub(crate) fn with_log(session_log: SessionLog) -> Self {
+        Self { session_log, ..Self::default() }
+    }
+
+    /// Where sessions are written down.
+    pub(crate) fn session_log(&self) -> &SessionLog {
+        &self.session_log
+    }
+
     /// What happened, in order.
     pub fn journal(&self) -> &Journal {
         &self.journal
@@ -41,6 +77,19 @@ impl Directory {
     pub fn counts(&self) -> (usize, usize) {
         let state = self.state();
         (state.agents.len(), state.sessions.len())
+    }
+
+    /// The same by carrier. Looks at each of them.
+    pub fn population(&self) -> Population {
+        let state = self.state();
+        let split = |carriers: &mut dyn Iterator<Item = Carrier>| {
+            let (quic, websocket): (Vec<_>, Vec<_>) = carriers.partition(|carrier| *carrier == Carrier::Quic);
+            [quic.len(), websocket.len()]
+        };
+        Population {
+            agents: split(&mut state.agents.values().map(|agent| agent.carrier)),
+            sessions: split(&mut state.sessions.values().map(|session| session.peer.carrier)),
+        }
     }
 
     /// The agent that has this ID now.
@@ -92,7 +141,7 @@ impl Directory {
             Happening::AgentMoved { id, carrier }
         });
         drop(state);
-        AgentStay::new(self.clone(), entry, asked)
+        AgentStay::new(self.clone(), entry, asked, !is_new)
     }
 
     /// A session begins; it has ended when the returned value is dropped.
@@ -107,6 +156,7 @@ impl Directory {
         let (session, id, carrier) = (entry.number, entry.id.clone(), entry.peer.carrier);
         self.journal.record(Happening::SessionBegan { session, id, carrier });
         drop(state);
+        self.session_log.began(&entry, agent.as_deref());
         SessionStay::new(self.clone(), entry, agent)
     }
 
@@ -133,6 +183,8 @@ impl Directory {
             milliseconds: u64::try_from(session.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             reason: reason.to_owned(),
         });
+        drop(state);
+        self.session_log.ended(session, agent, reason);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

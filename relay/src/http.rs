@@ -5,11 +5,12 @@ pub(crate) mod api;
 mod assets;
 mod downloads;
 mod headers;
+mod metrics;
 pub(crate) mod pages;
 mod websocket;
 
 use crate::{limits::Stay, peer::Peer, shared::Shared};
-use axum::{Router, middleware, routing::get};
+use axum::{Router, http::StatusCode, middleware, routing::get};
 use std::sync::Arc;
 
 /// What handlers may ask about the connection that a request came on.
@@ -46,6 +47,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/sessions/live", get(pages::live))
         .route("/assets/{version}/{name}", get(assets::serve))
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics::for_token))
         .nest("/api/v1", api::router(&shared))
         .route("/agent", get(websocket::agent))
         .route("/.well-known/acme-challenge/{token}", get(acme::proof))
@@ -57,5 +59,14 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .fallback(pages::nowhere)
         .layer(middleware::from_fn_with_state(shared.clone(), pages::for_browsers))
         .layer(middleware::from_fn_with_state(shared.clone(), headers::add))
+        .with_state(shared)
+}
+
+/// What is on the listener that is for metrics alone.
+pub(crate) fn metrics_router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::for_anybody))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is only /metrics here\n") })
         .with_state(shared)
 }

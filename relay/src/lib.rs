@@ -13,10 +13,12 @@ pub mod config;
 pub mod directory;
 pub mod downloads;
 pub mod limits;
+pub mod metrics;
 pub mod peer;
 pub mod program;
 pub mod registry;
 pub mod server;
+pub mod session_log;
 pub mod tls;
 
 mod accept;

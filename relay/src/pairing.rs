@@ -3,6 +3,7 @@
 use crate::{
     directory::{NewSession, SessionStay, Traffic},
     limits::{self, Refusal, Share, Stay, Way},
+    metrics::{End, SessionCounters},
     peer::Peer,
     registry::Agent,
     shared::Shared,
@@ -19,11 +20,28 @@ use std::sync::Arc;
 use tokio::sync::SemaphorePermit;
 use tracing::info;
 
+/// A client that comes for a session.
+pub(crate) struct Arrival<'a> {
+    /// What its bytes are.
+    pub(crate) kind: SessionKind,
+    /// What it says of itself, with its address as the relay sees it.
+    pub(crate) client: ClientInfo,
+    /// Where it comes from.
+    pub(crate) peer: &'a Peer,
+    /// The name of the token that it was let in by.
+    pub(crate) token: Option<String>,
+    /// Whether the session was there before.
+    pub(crate) is_resumed: bool,
+}
+
 /// An agent's stream that has been told who comes.
 pub(crate) struct Session<'a> {
     number: u64,
     kind: SessionKind,
     software: Name,
+    peer: &'a Peer,
+    token: Option<String>,
+    is_resumed: bool,
     agent: &'a Arc<Agent>,
     stream: Stream,
     _permit: SemaphorePermit<'a>,
@@ -38,10 +56,9 @@ pub(crate) struct Session<'a> {
 pub(crate) async fn open<'a>(
     shared: &Shared,
     agent: &'a Arc<Agent>,
-    kind: SessionKind,
-    client: ClientInfo,
-    peer: &Peer,
+    arrival: Arrival<'a>,
 ) -> Result<Session<'a>, Refused> {
+    let Arrival { kind, client, peer, token, is_resumed } = arrival;
     let address = peer.address.ip();
     let stay = shared.gate.session(address).map_err(Refusal::refused)?;
     let Ok(permit) = agent.sessions.try_acquire() else {
@@ -56,9 +73,19 @@ pub(crate) async fn open<'a>(
         Ok::<_, StreamError>(stream)
     };
     match tokio::time::timeout(limits::AGENT_STREAM_TIMEOUT, opening).await {
-        Ok(Ok(stream)) => {
-            Ok(Session { number, kind, software, agent, stream, _permit: permit, _stay: stay, _room: room })
-        }
+        Ok(Ok(stream)) => Ok(Session {
+            number,
+            kind,
+            software,
+            peer,
+            token,
+            is_resumed,
+            agent,
+            stream,
+            _permit: permit,
+            _stay: stay,
+            _room: room,
+        }),
         Ok(Err(error)) => Err(agent_lost(&error.to_string())),
         Err(_) => Err(agent_lost("it does not take the session")),
     }
@@ -84,37 +111,50 @@ async fn time_to_move(shared: &Shared) {
 }
 
 /// Copies until both directions have ended, one has failed, or the relay ends.
-pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Stream, id: &Id, peer: &Peer) {
-    let Session { number, kind, software, agent, stream: mut to_agent, _permit, _stay, _room } = session;
-    let mut stay =
-        shared.directory.begin(NewSession { number, id: id.clone(), kind, software, peer: peer.clone() });
+pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Stream, id: &Id) {
+    let Session { number, kind, software, peer, token, is_resumed, agent, .. } = session;
+    let Session { stream: mut to_agent, _permit, _stay, _room, .. } = session;
+    let mut stay = shared.directory.begin(NewSession {
+        number,
+        id: id.clone(),
+        kind,
+        software,
+        peer: peer.clone(),
+        token,
+        is_resumed,
+    });
     info!(session = number, %id, peer = %peer.address, "session begins");
     let entry = stay.entry().clone();
-    let meter = Metered { traffic: &entry.traffic, share: shared.gate.share(agent.bandwidth.as_ref()) };
+    let meter = Metered {
+        traffic: &entry.traffic,
+        counters: SessionCounters::new(&shared.metrics, peer.carrier),
+        share: shared.gate.share(agent.bandwidth.as_ref()),
+    };
     let result = tokio::select! {
         biased; // The reason of a link's end is truer than what its streams make of it.
-        () = shared.ending.cancelled() => Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere))),
+        () = shared.ending.cancelled() => Err((End::RelayStopped, StreamError::from(LinkError::ClosedHere))),
         () = time_to_move(shared), if kind == SessionKind::Resumable => {
-            Err((RefusalCode::STOPPING, StreamError::from(LinkError::ClosedHere)))
+            Err((End::RelayStopped, StreamError::from(LinkError::ClosedHere)))
         }
-        error = agent.link.closed() => Err((RefusalCode::AGENT_LOST, error.into())),
+        error = agent.link.closed() => Err((End::AgentLost, error.into())),
         result = copy_bidirectional(&mut client, &mut to_agent, &meter) => {
-            result.map_err(|error| (RefusalCode::AGENT_LOST, error))
+            result.map_err(|error| (End::Cut, error))
         }
     };
     let reason = result.as_ref().map_or_else(|(_, error)| error.to_string(), |()| "done".to_owned());
     log_end(&stay, &reason);
+    meter.counters.ended(result.as_ref().map_or_else(|(end, _)| *end, |()| End::Done), entry.began.elapsed());
     stay.because(reason);
     drop(stay);
     match result {
         Ok(()) => {
             tokio::join!(client.close(), to_agent.close());
         }
-        Err((code, error)) => {
-            let (code, words) = match &error {
-                StreamError::TextMessage => (RefusalCode::PROTOCOL_VIOLATION, error.to_string()),
-                _ if code == RefusalCode::STOPPING => (code, "the relay has stopped".to_owned()),
-                _ => (code, format!("the session was cut: {error}")),
+        Err((end, error)) => {
+            let (code, words) = match (&error, end) {
+                (StreamError::TextMessage, _) => (RefusalCode::PROTOCOL_VIOLATION, error.to_string()),
+                (_, End::RelayStopped) => (RefusalCode::STOPPING, "the relay has stopped".to_owned()),
+                _ => (RefusalCode::AGENT_LOST, format!("the session was cut: {error}")),
             };
             tokio::join!(client.reset_with(code, &words), to_agent.reset(code));
         }
@@ -124,12 +164,14 @@ pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Strea
 /// Counts what passes, and lets it pass when it may.
 struct Metered<'a> {
     traffic: &'a Traffic,
+    counters: SessionCounters<'a>,
     share: Share<'a>,
 }
 
 impl Meter for Metered<'_> {
     async fn pass(&self, direction: Direction, bytes: usize) {
         self.traffic.pass(direction, bytes).await;
+        self.counters.passed(direction, bytes);
         let way = match direction {
             Direction::Forward => Way::ToAgent,
             Direction::Backward => Way::ToClient,

@@ -80,7 +80,7 @@ fn start(command_line: &CommandLine) -> Result<ExitCode, Problems> {
     };
     let loaded = Loaded::new(command_line)?.on(passed);
     let config = resolve::resolve(&loaded)?;
-    let log = Log::install(&config.live.log);
+    let log = Log::install(&config.live.log, config.log_format);
     let read = Read { command_line: command_line.clone(), passed, running: loaded.given };
     Ok(serve(config, sockets, read, log).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS))
 }
@@ -141,6 +141,9 @@ fn announce(relay: &Relay, has_public_url: bool) {
     println!("relay: {}", addresses.url);
     if let Some(http) = addresses.http {
         println!("http:  ws://{http}");
+    }
+    if let Some(metrics) = addresses.metrics {
+        println!("metrics: http://{metrics}/metrics");
     }
     tracing::info!(listen = %addresses.listen, "listening");
     if !has_public_url && addresses.listen.ip().is_unspecified() {

@@ -3,9 +3,12 @@
 use crate::{
     accept::{quic, tcp},
     config::{Config, Reload},
-    http::{api::Api, pages::Pages},
+    directory::Directory,
+    http::{self, api::Api, pages::Pages},
     limits::Gate,
+    metrics::{self, Metrics, StatsDError},
     registry::MemoryRegistry,
+    session_log::{SessionLog, SessionLogSettings, Writer},
     shared::Shared,
     sockets::{OpenSockets, Sockets},
     tls::{self, Tls},
@@ -15,6 +18,7 @@ use converge_transport::CloseCode;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +35,7 @@ pub struct Relay {
     sockets: OpenSockets,
     tls: TlsAcceptor,
     reload: Reload,
+    session_log: Option<Writer>,
     addresses: Addresses,
 }
 
@@ -41,6 +46,8 @@ pub struct Addresses {
     pub listen: SocketAddr,
     /// Cleartext HTTP.
     pub http: Option<SocketAddr>,
+    /// Cleartext HTTP for metrics alone.
+    pub metrics: Option<SocketAddr>,
     /// What agents and people are to be given.
     pub url: RelayUrl,
 }
@@ -78,6 +85,17 @@ pub enum BindError {
     /// The certificate does not serve.
     #[error("cannot use the certificate: {0}")]
     Tls(#[from] rustls::Error),
+    /// Metrics cannot be sent.
+    #[error(transparent)]
+    StatsD(#[from] StatsDError),
+    /// The session log cannot be written.
+    #[error("cannot write the session log {}: {source}; change --session-log", path.display())]
+    SessionLog {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The addresses make no URL.
     #[error("cannot make a URL of {0}")]
     Url(SocketAddr),
@@ -112,7 +130,7 @@ impl Relay {
             info!(%error, "after a restart with another key, links from before it are noticed as lost later");
         }
         let sockets = sockets.open(&config)?;
-        let (listen, http) = (sockets.listen, sockets.http_address());
+        let (listen, http, metrics) = (sockets.listen, sockets.http_address(), sockets.metrics_address());
         let own_tls = Tls::new(config.identity.clone(), config.certificate_source, config.hsts);
         let acceptor = config.identity.server_config(&own_tls.alpn(tcp::HTTPS_ALPN))?;
         let pin = config.self_signed.then(|| CertificatePin(config.identity.spki_sha256()));
@@ -128,8 +146,21 @@ impl Relay {
         };
         let registry = Arc::new(MemoryRegistry::new(config.reservation, most_agents));
         let (reload, live) = Reload::new(config.live);
-        let mut shared =
-            Shared::new(registry, api, public_url, own_url, own_tls, config.first_word_timeout, live);
+        let counters = Metrics::new(&config.metrics)?;
+        let mut shared = Shared::new(
+            registry,
+            counters,
+            api,
+            public_url,
+            own_url,
+            own_tls,
+            config.first_word_timeout,
+            live,
+        );
+        let session_log = config.session_log.as_ref().map(open_log).transpose()?.map(|(log, writer)| {
+            shared.directory = Directory::with_log(log);
+            writer
+        });
         shared.gate = Gate::new(config.limits);
         shared.downloads = config.downloads.map(Arc::new);
         shared.pages = Pages::new(config.pages);
@@ -138,7 +169,8 @@ impl Relay {
             sockets,
             tls: TlsAcceptor::from(Arc::new(acceptor)),
             reload,
-            addresses: Addresses { listen, http, url },
+            session_log,
+            addresses: Addresses { listen, http, metrics, url },
         })
     }
 
@@ -159,13 +191,25 @@ impl Relay {
 
     /// Serves until `stop`, then lets sessions end for the drain time, or until `stop_now`.
     pub async fn run(self, stop: CancellationToken, stop_now: CancellationToken) -> Stopped {
-        let Self { shared, sockets: OpenSockets { endpoint, https, http, newcomers, .. }, tls, .. } = self;
+        let Self { shared, sockets, tls, session_log, .. } = self;
+        let OpenSockets { endpoint, https, http: cleartext, metrics: for_metrics, newcomers, .. } = sockets;
         let mut accepting = tokio::task::JoinSet::new();
         shared.spawn(tls::look_after(shared.clone()));
+        let counting = shared.clone();
+        shared.spawn(async move { metrics::look_after(&counting).await });
+        // It outlives the sessions, and has the last word.
+        let no_more_lines = CancellationToken::new();
+        let logging =
+            session_log.map(|writer| tokio::spawn(writer.run(shared.live.clone(), no_more_lines.clone())));
         accepting.spawn(quic::accept(shared.clone(), endpoint.clone()));
-        accepting.spawn(tcp::accept(shared.clone(), https, Some(tls)));
-        if let Some(http) = http {
-            accepting.spawn(tcp::accept(shared.clone(), http, None));
+        let router = http::router(shared.clone());
+        accepting.spawn(tcp::accept(shared.clone(), https, Some(tls), router.clone()));
+        if let Some(cleartext) = cleartext {
+            accepting.spawn(tcp::accept(shared.clone(), cleartext, None, router));
+        }
+        if let Some(for_metrics) = for_metrics {
+            let router = http::metrics_router(shared.clone());
+            accepting.spawn(tcp::accept(shared.clone(), for_metrics, None, router));
         }
         let showing = shared.clone();
         shared.spawn(async move { showing.pages.live.run(&showing.directory, &showing.draining).await });
@@ -188,10 +232,19 @@ impl Relay {
             warn!(tasks = shared.tasks.len(), "tasks have not ended in time");
         }
         endpoint.close(CloseCode::STOPPING.0.into(), b"");
+        no_more_lines.cancel();
+        if let Some(logging) = logging {
+            // Its own time is limited.
+            let _ = logging.await;
+        }
         // Peers that are gone do not answer; those that are there do so at once.
         let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
         stopped
     }
+}
+
+fn open_log(settings: &SessionLogSettings) -> Result<(SessionLog, Writer), BindError> {
+    Writer::open(settings).map_err(|source| BindError::SessionLog { path: settings.path.clone(), source })
 }
 
 /// The URL of an address as far as this machine can know: loopback when it listens everywhere.

@@ -10,6 +10,7 @@ use crate::{
         pages::{InstallLines, Pages, PagesSettings},
     },
     limits::{self, Gate, Limits},
+    metrics::Metrics,
     registry::Registry,
     tls::Tls,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) pages: Pages,
     /// How long a peer may take for each first word.
     pub(crate) first_word_timeout: Duration,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
     /// Who is let in, and what was refused.
     pub(crate) gate: Gate,
     /// Every task but the accept loops.
@@ -64,6 +67,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         registry: Arc<dyn Registry>,
+        metrics: Metrics,
         api: Api,
         public_url: Option<RelayUrl>,
         own_url: RelayUrl,
@@ -73,6 +77,7 @@ impl Shared {
     ) -> Self {
         Self {
             registry,
+            metrics,
             directory: Directory::default(),
             api,
             public_url,

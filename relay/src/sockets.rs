@@ -40,6 +40,8 @@ pub(crate) struct OpenSockets {
     pub(crate) endpoint: Endpoint,
     pub(crate) https: TcpListener,
     pub(crate) http: Option<TcpListener>,
+    /// For metrics alone.
+    pub(crate) metrics: Option<TcpListener>,
     /// The address of HTTPS.
     pub(crate) listen: SocketAddr,
     /// Who is to be told what while the relay stops.
@@ -50,6 +52,11 @@ impl OpenSockets {
     /// The address of the cleartext listener.
     pub(crate) fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// The address of the listener for metrics.
+    pub(crate) fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 }
 
@@ -76,7 +83,8 @@ impl Sockets {
             (None, Some(address)) => Some(bind_tcp(address)?),
             (None, None) => None,
         };
-        Ok(OpenSockets { endpoint, https, http, listen, newcomers })
+        let metrics = config.metrics.listen.map(bind_tcp).transpose()?;
+        Ok(OpenSockets { endpoint, https, http, metrics, listen, newcomers })
     }
 }
 

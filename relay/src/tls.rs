@@ -63,6 +63,11 @@ impl Tls {
         (issued && !self.hsts.is_zero()).then_some(self.hsts)
     }
 
+    /// When the certificate that is shown now expires.
+    pub(crate) fn not_after(&self) -> SystemTime {
+        self.identity.current().facts().not_after
+    }
+
     /// The ALPN protocols of the TCP port, which are also how an ACME server asks for proof.
     pub(crate) fn alpn(&self, https: &[&'static [u8]]) -> Vec<&'static [u8]> {
         let proofs = matches!(self.source, Source::Acme(_)).then_some(converge_certs::ACME_TLS_ALPN);

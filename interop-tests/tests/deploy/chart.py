@@ -23,6 +23,7 @@ EVERYTHING = URL | {
     "service": {"type": "LoadBalancer", "port": 443, "split": True, "loadBalancerIP": "192.0.2.7",
                 "loadBalancerSourceRanges": ["192.0.2.0/24"], "annotations": {"cloud.example/ip": "shared"}},
     "http": {"enabled": True, "port": 8080},
+    "metrics": {"enabled": True, "port": 9090},
     "persistence": {"enabled": True, "size": "1Gi", "storageClassName": "fast"},
     "networkPolicy": {"enabled": True},
     "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "nodeSelector": {"kubernetes.io/os": "linux"},
@@ -84,7 +85,7 @@ volumes = {volume["name"] for volume in pod["volumes"]} | {
     claim["metadata"]["name"] for claim in relay["volumeClaimTemplates"]}
 assert set(mounts.values()) == volumes, (mounts, volumes)
 assert {"/etc/converge/tls", "/etc/converge/secrets/tokens", "/etc/converge/secrets/client-ca"} <= mounts.keys()
-assert {port["name"] for port in container["ports"]} == {"quic", "https", "http"}
+assert {port["name"] for port in container["ports"]} == {"quic", "https", "http", "metrics"}
 assert ("NetworkPolicy", "ci-ssh") in made
 
 made = render(LEAST)

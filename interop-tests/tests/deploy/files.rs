@@ -51,6 +51,16 @@ fn ci_systems_and_compose_know_every_field() -> Result<()> {
 }
 
 #[test]
+fn alerts_fire_when_they_should() -> Result<()> {
+    let promtool = || programs::installed("promtool").map(Command::new);
+    run(promtool()?.args(["check", "rules"]).arg(deploy("prometheus/alerts.yml")), b"")?.success()?;
+    let mut test = promtool()?;
+    test.current_dir(deploy("prometheus")).args(["test", "rules", "alerts_test.yml"]);
+    run(&mut test, b"")?.success()?;
+    Ok(())
+}
+
+#[test]
 fn units_are_understood_and_hardened() -> Result<()> {
     let analyze = || programs::installed("systemd-analyze").map(Command::new);
     // Where the unit looks for them there is nothing on this machine.

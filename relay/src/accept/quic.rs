@@ -3,12 +3,13 @@
 use crate::{
     limits::{Handshake, QuicVerdict, Refusal},
     link,
+    metrics::Secured,
     peer::Peer,
     shared::Shared,
 };
 use converge_transport::{Carrier, CloseCode, Link};
 use quinn::{Connecting, Endpoint};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tracing::debug;
 
 /// Accepts until the relay drains.
@@ -70,10 +71,12 @@ pub(crate) async fn turn_away(shared: Arc<Shared>, endpoint: Endpoint, newcomers
 }
 
 async fn serve(shared: &Arc<Shared>, connecting: Connecting, handshake: Handshake, mut peer: Peer) {
+    let began = Instant::now();
     let connecting = tokio::time::timeout(shared.first_word_timeout, connecting);
     let Some(connected) = shared.ending.run_until_cancelled(connecting).await else { return };
     match connected {
         Ok(Ok(connection)) => {
+            shared.metrics.handshake(Secured::Quic, began.elapsed());
             let chain = converge_transport::quic::peer_chain(&connection);
             peer.certificate = shared.tls.peer_certificate(chain.as_deref());
             let link = Link::quic(connection, None);
@@ -82,8 +85,12 @@ async fn serve(shared: &Arc<Shared>, connecting: Connecting, handshake: Handshak
                 Err(refusal) => link.finish(CloseCode::LIMIT, refusal.words()).await,
             }
         }
-        Ok(Err(error)) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),
+        Ok(Err(error)) => {
+            shared.metrics.handshake_failed(Secured::Quic, false);
+            debug!(peer = %peer.address, %error, "QUIC handshake failed");
+        }
         Err(_) => {
+            shared.metrics.handshake_failed(Secured::Quic, true);
             shared.gate.refused(Refusal::Silent, peer.address.ip());
         }
     }

@@ -4,6 +4,7 @@ use super::{proxy_protocol, refusal, request};
 use crate::{
     http,
     limits::{Refusal, Stay},
+    metrics::Secured,
     peer::Peer,
     shared::Shared,
 };
@@ -14,7 +15,11 @@ use converge_transport::{Carrier, dial::tcp::tune};
 use hyper::server::conn::{http1, http2};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -30,8 +35,12 @@ const MAX_HTTP2_STREAMS: u32 = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the relay drains. Without `tls` the listener speaks cleartext.
-pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let router = http::router(shared.clone());
+pub(crate) async fn accept(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+) {
     loop {
         let accepted = tokio::select! {
             biased; // The accept loop always loses against the end.
@@ -84,12 +93,14 @@ impl Accepted {
         }
         let peer = self.peer.address;
         let Some(tls) = tls else { return self.serve_http1(stream, false, None).await };
+        let began = Instant::now();
         let handshake = tokio::time::timeout(self.shared.first_word_timeout, tls.accept(stream));
         let Some(accepted) = self.shared.ending.clone().run_until_cancelled_owned(handshake).await else {
             return;
         };
         match accepted {
             Ok(Ok(stream)) => {
+                self.shared.metrics.handshake(Secured::Tls, began.elapsed());
                 let session = stream.get_ref().1;
                 self.peer.certificate = self.shared.tls.peer_certificate(session.peer_certificates());
                 // The ACME server has seen what it wanted to see (RFC 8737 section 3).
@@ -102,8 +113,12 @@ impl Accepted {
                 let exporter = session.export_keying_material([0; 32], EXPORTER_LABEL, Some(b"")).ok();
                 self.serve_http1(stream, true, exporter).await;
             }
-            Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+            Ok(Err(error)) => {
+                self.shared.metrics.handshake_failed(Secured::Tls, false);
+                debug!(%peer, %error, "TLS handshake failed");
+            }
             Err(_) => {
+                self.shared.metrics.handshake_failed(Secured::Tls, true);
                 self.shared.gate.refused(Refusal::Silent, peer.ip());
             }
         }

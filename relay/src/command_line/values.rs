@@ -1,5 +1,6 @@
 //! Values of flags and keys that are written as text.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de::Error};
 use std::{fmt, str::FromStr, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -79,4 +80,15 @@ impl fmt::Display for LogFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// Lines of JSON for programs.
+    Json,
 }

@@ -4,6 +4,7 @@ mod access;
 mod checks;
 mod identity;
 mod limits;
+mod watching;
 
 use super::{Config, Live, Loaded, Problem, Problems};
 use crate::{
@@ -35,6 +36,9 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
         state_dir: Some(identity::state_directory(tls).to_owned()),
         hsts: tls.hsts.map_or(HSTS, |Time(time)| time),
         limits: limits::limits(&loaded.settings.limits),
+        metrics: watching::metrics(&loaded.settings.metrics),
+        session_log: watching::session_log(&loaded.settings.log),
+        log_format: loaded.settings.log.log_format.unwrap_or_default(),
         downloads: downloads(pages)?,
         pages: pages_settings(pages),
         live: live(&loaded.settings)?,

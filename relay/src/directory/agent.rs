@@ -207,12 +207,23 @@ pub struct AgentStay {
     directory: Directory,
     entry: Arc<AgentEntry>,
     asked: mpsc::Receiver<Asked>,
+    has_moved: bool,
     reason: String,
 }
 
 impl AgentStay {
-    pub(super) fn new(directory: Directory, entry: Arc<AgentEntry>, asked: mpsc::Receiver<Asked>) -> Self {
-        Self { directory, entry, asked, reason: "its link was lost".to_owned() }
+    pub(super) fn new(
+        directory: Directory,
+        entry: Arc<AgentEntry>,
+        asked: mpsc::Receiver<Asked>,
+        has_moved: bool,
+    ) -> Self {
+        Self { directory, entry, asked, has_moved, reason: "its link was lost".to_owned() }
+    }
+
+    /// Whether it was here already, on another link.
+    pub fn has_moved(&self) -> bool {
+        self.has_moved
     }
 
     /// What others see of it.

@@ -29,6 +29,10 @@ pub struct NewSession {
     pub software: Name,
     /// Where the client comes from.
     pub peer: Peer,
+    /// The name of the token that the client was let in by, if it was one.
+    pub token: Option<String>,
+    /// Whether it was there before, on another stream, as the client says.
+    pub is_resumed: bool,
 }
 
 /// A session through this relay. A resumable one that comes back after an outage is another entry.
@@ -44,6 +48,10 @@ pub struct SessionEntry {
     pub software: Name,
     /// Where the client comes from.
     pub peer: Peer,
+    /// The name of the token that the client was let in by, if it was one.
+    pub token: Option<String>,
+    /// Whether it was there before, on another stream, as the client says; not verified.
+    pub is_resumed: bool,
     /// Since when.
     pub since: SystemTime,
     /// The same, for measuring.
@@ -54,9 +62,9 @@ pub struct SessionEntry {
 
 impl SessionEntry {
     pub(super) fn new(session: NewSession) -> Self {
-        let NewSession { number, id, kind, software, peer } = session;
-        let (since, began) = (SystemTime::now(), Instant::now());
-        Self { number, id, kind, software, peer, since, began, traffic: Traffic::default() }
+        let NewSession { number, id, kind, software, peer, token, is_resumed } = session;
+        let (since, began, traffic) = (SystemTime::now(), Instant::now(), Traffic::default());
+        Self { number, id, kind, software, peer, token, is_resumed, since, began, traffic }
     }
 }
 

@@ -34,7 +34,7 @@ fn agent(number: u64, key: u8) -> NewAgent {
 
 fn session(number: u64) -> NewSession {
     let (id, software) = ("build".parse().unwrap(), Name::new("ssh"));
-    NewSession { number, id, kind: SessionKind::Raw, software, peer: peer() }
+    NewSession { number, id, kind: SessionKind::Raw, software, peer: peer(), token: None, is_resumed: false }
 }
 
 fn happenings(directory: &Directory) -> Vec<Happening> {
@@ -98,6 +98,18 @@ async fn bytes_of_sessions_add_up_to_those_of_the_agent() {
     assert!(
         matches!(ended, Some(Happening::SessionEnded { session: 1, to_agent_bytes: 10, reason, .. }) if reason == "done")
     );
+}
+
+#[test]
+fn population_is_by_carrier() {
+    let directory = Directory::default();
+    let _agent = directory.enter(agent(1, 1));
+    let peer = Peer::new("192.0.2.7:5000".parse().unwrap(), Carrier::WebSocket);
+    let _sessions =
+        [session(1), session(2)].map(|session| directory.begin(NewSession { peer: peer.clone(), ..session }));
+    let population = directory.population();
+    let on = |carrier| (population.agents_on(carrier), population.sessions_on(carrier));
+    assert_eq!((on(Carrier::Quic), on(Carrier::WebSocket)), ((1, 0), (0, 2)));
 }
 
 #[test]

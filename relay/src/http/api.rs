@@ -24,6 +24,7 @@ mod sessions;
 mod time;
 
 use crate::{limits, shared::Shared};
+pub(super) use authorization::is_for_programs_here;
 use axum::{
     Router,
     extract::{OriginalUri, Request, State},

@@ -2,9 +2,10 @@
 
 use super::{Connection, pages};
 use crate::{
-    access::Credentials,
+    access::{Credentials, Grant},
     client_stream::{self, Origin},
-    first_frame, link, pairing,
+    first_frame, link,
+    pairing::{self, Arrival},
     shared::Shared,
 };
 use axum::{
@@ -20,11 +21,11 @@ use axum::{
 };
 use converge_proto::{
     Address, Id,
-    rendezvous::{ClientInfo, SessionKind, messages::Name},
+    rendezvous::{ClientInfo, RefusalCode, SessionKind, messages::Name},
     version::ProtocolVersion,
 };
 use converge_transport::{
-    Link, Stream,
+    Carrier, Link, Stream,
     dial::VERSIONS_HEADER,
     websocket::{
         BoxedIo, Framing, accepted, accepted_link,
@@ -32,7 +33,7 @@ use converge_transport::{
     },
 };
 use hyper_util::rt::TokioIo;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
 
@@ -116,12 +117,16 @@ pub(super) async fn client(
                     .into_response();
             }
             let credentials = Credentials::of_request(request.headers(), request.uri());
-            if let Err(refusal) =
-                client_stream::check(&shared, &address.id, &credentials, &connection.peer).await
-            {
-                return refusal.into_response();
-            }
+            let checked = client_stream::check(&shared, &address.id, &credentials, &connection.peer).await;
+            let grant = match checked {
+                Ok(grant) => grant,
+                Err(refusal) => {
+                    shared.metrics.connect_refused(Carrier::WebSocket, refusal.code());
+                    return refusal.into_response();
+                }
+            };
             if shared.registry.find(&address.id).is_none() {
+                shared.metrics.connect_refused(Carrier::WebSocket, RefusalCode::NO_SUCH_ID);
                 let text = client_stream::no_such_id(&address.id).text;
                 return (StatusCode::NOT_FOUND, format!("{text}\n")).into_response();
             }
@@ -130,7 +135,8 @@ pub(super) async fn client(
             shared.spawn_session(async move {
                 let Some(io) = opened.await else { return };
                 let (sender, receiver) = accepted(io, Framing::Raw).await;
-                serve_raw(&task_shared, Stream::websocket(sender, receiver), &address.id, &connection).await;
+                let stream = Stream::websocket(sender, receiver);
+                serve_raw(&task_shared, stream, &address.id, &connection, grant).await;
             });
             switching(&key, subprotocol)
         }
@@ -147,18 +153,28 @@ async fn serve_framed(shared: &Shared, mut stream: Stream, id: &Id, connection: 
     }
 }
 
-async fn serve_raw(shared: &Shared, stream: Stream, id: &Id, connection: &Connection) {
+async fn serve_raw(shared: &Shared, stream: Stream, id: &Id, connection: &Connection, grant: Grant) {
+    let peer = &connection.peer;
     let client = ClientInfo {
         software: Name::new("raw WebSocket"),
-        address: Some(Name::new(connection.peer.address.to_string())),
+        address: Some(Name::new(peer.address.to_string())),
     };
-    let Some(agent) = shared.registry.find(id) else {
-        let refused = client_stream::no_such_id(id);
-        return stream.reset_with(refused.code, refused.text.as_str()).await;
+    let asked = Instant::now();
+    let arrival = Arrival { kind: SessionKind::Raw, client, peer, token: grant.token, is_resumed: false };
+    let agent = shared.registry.find(id);
+    let opened = match &agent {
+        Some(agent) => pairing::open(shared, agent, arrival).await,
+        None => Err(client_stream::no_such_id(id)),
     };
-    match pairing::open(shared, &agent, SessionKind::Raw, client, &connection.peer).await {
-        Ok(session) => pairing::run(shared, session, stream, id, &connection.peer).await,
-        Err(refused) => stream.reset_with(refused.code, refused.text.as_str()).await,
+    match opened {
+        Ok(session) => {
+            shared.metrics.connected(peer.carrier, false, None, asked.elapsed());
+            pairing::run(shared, session, stream, id).await;
+        }
+        Err(refused) => {
+            shared.metrics.connect_refused(peer.carrier, refused.code);
+            stream.reset_with(refused.code, refused.text.as_str()).await;
+        }
     }
 }
 

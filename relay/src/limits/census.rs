@@ -65,6 +65,11 @@ impl Census {
         Stay { census: self.clone(), network: Some(network) }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.counts().all as usize
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }

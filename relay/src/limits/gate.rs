@@ -177,6 +177,16 @@ impl Gate {
         })
     }
 
+    /// Connections that there are now, TCP and QUIC.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// Clients that wait now.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.count()
+    }
+
     /// Sessions that one agent may have.
     pub(crate) fn sessions_per_agent(&self) -> u32 {
         match self.limits.sessions_per_agent {

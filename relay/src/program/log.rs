@@ -1,9 +1,9 @@
 //! What the relay writes to standard error.
 
-use crate::command_line::values::LogFilter;
+use crate::command_line::values::{LogFilter, LogFormat};
 use std::io::{self, IsTerminal};
 use tracing::warn;
-use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// A log whose filter can be changed.
 #[derive(Clone, Debug)]
@@ -11,10 +11,14 @@ pub(super) struct Log(reload::Handle<EnvFilter, Registry>);
 
 impl Log {
     /// Makes it the log of this process.
-    pub(super) fn install(filter: &LogFilter) -> Self {
+    pub(super) fn install(filter: &LogFilter, format: LogFormat) -> Self {
         let (layer, handle) = reload::Layer::new(filter.filter());
         let ansi = io::stderr().is_terminal();
-        let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(ansi);
+        let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+        let lines = match format {
+            LogFormat::Text => lines.with_ansi(ansi).boxed(),
+            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        };
         tracing_subscriber::registry().with(layer).with(lines).init();
         Self(handle)
     }

@@ -44,15 +44,30 @@ impl FromRequestParts<Arc<Shared>> for MayWrite {
     }
 }
 
-async fn check(parts: &Parts, shared: &Shared, scope: Scope) -> Result<Grant, Problem> {
-    let peer = peer(parts).ok_or_else(|| Problem::new(Kind::Forbidden, "nobody knows where you are"))?;
+/// Whether the relay asks this peer for nothing, because only its own machine can reach it and it knows no tokens.
+fn needs_no_token(shared: &Shared, peer: IpAddr) -> bool {
     let settings = shared.access.settings();
     let has_tokens =
         !settings.tokens.is_empty() || settings.tokens_file.is_some() || !settings.issuers.is_empty();
-    let is_open = settings.auth(scope) == Auth::None;
-    if is_open {
+    shared.api.is_private && !has_tokens && peer.is_loopback()
+}
+
+/// Whether a request needs no token, and comes from a program on this machine rather than from a page in its browser.
+pub(in crate::http) fn is_for_programs_here(
+    shared: &Shared,
+    uri: &Uri,
+    headers: &HeaderMap,
+    peer: IpAddr,
+) -> bool {
+    let is_no_page = || refuse_other_pages(uri, headers).and_then(|()| refuse_other_names(uri, headers));
+    needs_no_token(shared, peer) && is_no_page().is_ok()
+}
+
+async fn check(parts: &Parts, shared: &Shared, scope: Scope) -> Result<Grant, Problem> {
+    let peer = peer(parts).ok_or_else(|| Problem::new(Kind::Forbidden, "nobody knows where you are"))?;
+    if shared.access.settings().auth(scope) == Auth::None {
         refuse_other_pages(&parts.uri, &parts.headers)?;
-    } else if shared.api.is_private && !has_tokens && peer.is_loopback() {
+    } else if needs_no_token(shared, peer) {
         refuse_other_pages(&parts.uri, &parts.headers)?;
         refuse_other_names(&parts.uri, &parts.headers)?;
         shared.access.check_network(scope, peer).map_err(|refusal| problem(&refusal))?;

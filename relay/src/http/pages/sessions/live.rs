@@ -67,6 +67,11 @@ impl Live {
         }
     }
 
+    /// Browsers that watch now.
+    pub(crate) fn watching(&self) -> usize {
+        self.ticks.receiver_count()
+    }
+
     /// Everything as it is now.
     pub(super) fn look(&self, directory: &Directory) -> Snapshot {
         self.board.lock().unwrap_or_else(PoisonError::into_inner).look(directory)

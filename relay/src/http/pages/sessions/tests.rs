@@ -62,6 +62,8 @@ fn begin(directory: &Directory, number: u64, id: &str) -> crate::directory::Sess
         kind: SessionKind::Raw,
         software: Name::new("converge/0.1.0"),
         peer: peer(Carrier::Quic),
+        token: None,
+        is_resumed: false,
     })
 }
 
