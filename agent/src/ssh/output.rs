@@ -93,10 +93,10 @@ impl ChannelOutput {
         let _ = self.channel.close().await;
     }
 
-    /// Ends the channel. The order matters: a client that sees CLOSE first takes the exit status for lost.
+    /// Ends the channel. The order matters: a client that has closed its own direction may answer EOF with CLOSE at once, and
+    /// nothing is sent on the channel after that.
     pub(super) async fn finish(self, exit: Exit) {
         // Each of these fails only when the connection has ended, and then there is nobody to tell.
-        let _ = self.channel.eof().await;
         match exit {
             Exit::Status(status) => {
                 let _ = self.channel.exit_status(status).await;
@@ -108,6 +108,7 @@ impl ChannelOutput {
                     self.connection.exit_signal_request(id, name, core_dumped, message, String::new()).await;
             }
         }
+        let _ = self.channel.eof().await;
         let _ = self.channel.close().await;
     }
 }
