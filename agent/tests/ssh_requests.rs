@@ -41,6 +41,28 @@ async fn keepalives_are_answered() {
     assert!(ssh.wait().await.expect("it was waited for").success());
 }
 
+/// A client that has closed its own direction may answer EOF with CLOSE, after which nothing more comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_status_comes_before_the_end_of_the_output() {
+    let server = TestServer::start().await;
+    let (client, _opened) = log_in(&server, None).await;
+    for command in ["echo said; exit 7", "exit 7", "kill -TERM $$"] {
+        let mut channel = client.channel_open_session().await.expect("a channel");
+        channel.exec(true, command).await.expect("it is sent");
+        let mut how = None;
+        loop {
+            match tokio::time::timeout(PATIENCE, channel.wait()).await.expect("the command ends") {
+                Some(ChannelMsg::ExitStatus { exit_status }) => how = Some(exit_status),
+                Some(ChannelMsg::ExitSignal { .. }) => how = Some(128 + 15),
+                Some(ChannelMsg::Eof) => break,
+                Some(_) => {}
+                None => panic!("{command}: no end of the output"),
+            }
+        }
+        assert!(how.is_some(), "{command}: EOF came first");
+    }
+}
+
 /// How often `ssh -v` says that keys were exchanged, without the first time.
 fn rekeyings(output: &Output) -> usize {
     text(&output.stderr).matches("SSH2_MSG_NEWKEYS received").count() - 1
