@@ -30,31 +30,68 @@ use std::{
 use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
-/// Serves a link whose first stream began with `register`, until the link ends.
-pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, register: Frame, peer: &Peer) {
-    let handshake = Box::pin(handshake(&link, &mut control, register));
-    let handshake = tokio::time::timeout(shared.first_word_timeout, handshake);
+/// An agent that is in.
+pub(crate) struct Admitted {
+    agent: Arc<Agent>,
+    control: Stream,
+    registration: Registration,
+    _stay: Stay,
+}
+
+/// Lets the agent in whose link's first stream began with `register`; where it may not, the link has ended.
+pub(crate) async fn admit(
+    shared: &Shared,
+    link: &Link,
+    control: Stream,
+    register: Frame,
+    peer: &Peer,
+) -> Option<Admitted> {
+    match register_agent(shared, link, control, register, peer).await {
+        Ok(admitted) => {
+            let Agent { number, verified, .. } = &*admitted.agent;
+            let (id, fingerprint) = (&admitted.registration.id, verified.host_key.fingerprint());
+            let certificate = peer.certificate.as_ref().map(tracing::field::display);
+            info!(%id, %fingerprint, carrier = %link.carrier(), peer = %peer.address, link = number.0, certificate, "agent registered");
+            debug!(software = %verified.info.software, "agent's program");
+            return Some(admitted);
+        }
+        Err(Some((control, refused))) => refuse(shared, link, control, &refused).await,
+        Err(None) => {}
+    }
+    None
+}
+
+/// The same; else its control stream and what it is to be told, or nothing where the link has
+/// ended.
+async fn register_agent(
+    shared: &Shared,
+    link: &Link,
+    mut control: Stream,
+    register: Frame,
+    peer: &Peer,
+) -> Result<Admitted, Option<(Stream, Refused)>> {
+    let handshake = tokio::time::timeout(shared.first_word_timeout, handshake(link, &mut control, register));
     let Some(handshake) = shared.draining.run_until_cancelled(handshake).await else {
-        return Box::pin(refuse(shared, link, control, &stopping())).await;
+        return Err(Some((control, stopping())));
     };
     let verified = match handshake {
         Ok(Ok(verified)) => verified,
-        Ok(Err(error)) => return Box::pin(refuse(shared, link, control, &error.refusal())).await,
+        Ok(Err(error)) => return Err(Some((control, error.refusal()))),
         Err(_) => {
-            link.finish(CloseCode::SILENT, "the registration was not finished in time").await;
-            return;
+            link.clone().finish(CloseCode::SILENT, "the registration was not finished in time").await;
+            return Err(None);
         }
     };
     if shared.draining.is_cancelled() {
-        return Box::pin(refuse(shared, link, control, &stopping())).await;
+        return Err(Some((control, stopping())));
     }
-    let grant = match Box::pin(admit(shared, &verified, peer)).await {
+    let grant = match check_access(shared, &verified, peer).await {
         Ok(grant) => grant,
-        Err(refusal) => return Box::pin(refuse(shared, link, control, &refusal.refused())).await,
+        Err(refusal) => return Err(Some((control, refusal.refused()))),
     };
-    let _stay = match enter(shared, &verified, peer) {
+    let stay = match enter(shared, &verified, peer) {
         Ok(stay) => stay,
-        Err(refusal) => return Box::pin(refuse(shared, link, control, &refusal.refused())).await,
+        Err(refusal) => return Err(Some((control, refusal.refused()))),
     };
     let agent = Arc::new(Agent {
         number: LinkNumber(shared.next_link()),
@@ -64,28 +101,21 @@ pub(crate) async fn serve(shared: &Shared, link: Link, mut control: Stream, regi
         sessions: Semaphore::new(shared.gate.sessions_per_agent() as usize),
         bandwidth: shared.gate.agents_bandwidth(),
     });
-    let registration = match shared.registry.register(agent.clone()).await {
-        Ok(registration) => registration,
+    match shared.registry.register(agent.clone()).await {
+        Ok(registration) => Ok(Admitted { agent, control, registration, _stay: stay }),
         Err(RegisterError::Full) => {
             let refusal = shared.gate.refused(limits::Refusal::Agents, peer.address.ip());
-            return Box::pin(refuse(shared, link, control, &refusal.refused())).await;
+            Err(Some((control, refusal.refused())))
         }
         Err(error @ RegisterError::Held(_)) => {
             let refused = Refused { code: RefusalCode::FORBIDDEN, text: Line::new(error.to_string()) };
-            return refuse(shared, link, control, &refused).await;
+            Err(Some((control, refused)))
         }
-    };
-    let id = registration.id.clone();
-    let fingerprint = agent.verified.host_key.fingerprint();
-    let carrier = link.carrier();
-    let certificate = peer.certificate.as_ref().map(tracing::field::display);
-    info!(%id, %fingerprint, %carrier, peer = %peer.address, link = agent.number.0, certificate, "agent registered");
-    let why = Box::pin(run(shared, &link, control, &agent, registration, peer)).await;
-    info!(%id, link = agent.number.0, reason = %why, "agent gone");
+    }
 }
 
 /// Whether the agent may register, and with the ID it wants. Nothing is held for it meanwhile.
-async fn admit(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) -> Result<Grant, Refusal> {
+async fn check_access(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) -> Result<Grant, Refusal> {
     let address = peer.address.ip();
     if shared.registry.reserved_for(verified).is_some() {
         // The token was made for it when the ID was reserved.
@@ -117,11 +147,11 @@ fn stopping() -> Refused {
     Refused { code: RefusalCode::STOPPING, text: Line::new("the relay is stopping") }
 }
 
-async fn refuse(shared: &Shared, link: Link, control: Stream, refused: &Refused) {
+async fn refuse(shared: &Shared, link: &Link, control: Stream, refused: &Refused) {
     shared.metrics.registration_refused(link.carrier(), refused.code);
     debug!(code = %refused.code, reason = %refused.text, "agent refused");
     first_frame::refuse(control, refused).await;
-    link.finish(refused.code.into(), refused.text.as_str()).await;
+    link.clone().finish(refused.code.into(), refused.text.as_str()).await;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -170,7 +200,7 @@ async fn handshake(
 
 /// How a registered link ended, for the log.
 #[derive(Debug, thiserror::Error)]
-enum LinkEnd {
+pub(crate) enum LinkEnd {
     #[error("the agent said goodbye: {0}")]
     Goodbye(Line),
     #[error("{0}")]
@@ -185,27 +215,13 @@ enum LinkEnd {
     Stopped,
 }
 
-/// The control stream, until the link ends; then the ID is released.
-async fn run(
-    shared: &Shared,
-    link: &Link,
-    mut control: Stream,
-    agent: &Agent,
-    registration: Registration,
-    peer: &Peer,
-) -> LinkEnd {
+/// The control stream, until the link ends.
+pub(crate) async fn run(shared: &Shared, link: &Link, admitted: &mut Admitted, peer: &Peer) -> LinkEnd {
+    let Admitted { agent, control, registration, .. } = admitted;
     let keepalive = match link.carrier() {
         Carrier::Quic => limits::KEEPALIVE_QUIC,
         Carrier::WebSocket => limits::KEEPALIVE_WEBSOCKET,
     };
-    let registered = Registered {
-        id: registration.id.clone(),
-        reassigned: registration.reassigned,
-        keepalive_ms: u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX),
-        limits: Limits { sessions: shared.gate.sessions_per_agent() },
-        public_url: shared.public_url.clone().map(|url| Line::new(url.with_pin(None).to_string())),
-    };
-    debug!(software = %agent.verified.info.software, "agent's program");
     let mut stay = shared.directory.enter(NewAgent {
         number: agent.number,
         id: registration.id.clone(),
@@ -215,29 +231,48 @@ async fn run(
         grant: agent.grant.clone(),
     });
     shared.metrics.registered(link.carrier(), stay.has_moved(), agent.verified.fell_back);
-    let end = match write(&mut control, &registered.to_frame()).await {
-        Ok(()) => control_loop(shared, link, &mut control, keepalive, &mut stay).await,
+    let registered = registered(shared, registration, keepalive);
+    let told = Box::pin(async { write(control, &registered).await }).await;
+    let end = match told {
+        Ok(()) => control_loop(shared, link, control, keepalive, &mut stay).await,
         Err(end) => end,
     };
     stay.because(end.to_string());
-    drop(stay);
-    let (code, reason) = match &end {
+    end
+}
+
+fn registered(shared: &Shared, registration: &Registration, keepalive: Duration) -> Frame {
+    let registered = Registered {
+        id: registration.id.clone(),
+        reassigned: registration.reassigned,
+        keepalive_ms: u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX),
+        limits: Limits { sessions: shared.gate.sessions_per_agent() },
+        public_url: shared.public_url.clone().map(|url| Line::new(url.with_pin(None).to_string())),
+    };
+    registered.to_frame()
+}
+
+/// The link has ended, or is to end now; the agent's ID is released.
+pub(crate) async fn end(link: &Link, admitted: Admitted, why: LinkEnd) {
+    let Admitted { agent, registration, .. } = admitted;
+    let id = registration.id.clone();
+    let (code, reason) = match &why {
         LinkEnd::Goodbye(_) => (CloseCode::DONE, String::new()),
         LinkEnd::Stopped => (CloseCode::STOPPING, String::new()),
         LinkEnd::Silent | LinkEnd::NotReading => (CloseCode::SILENT, String::new()),
         LinkEnd::Stream(StreamError::Frame(error)) => (CloseCode::PROTOCOL_VIOLATION, error.to_string()),
-        LinkEnd::Stream(_) | LinkEnd::ControlEnded => (CloseCode::PROTOCOL_VIOLATION, end.to_string()),
+        LinkEnd::Stream(_) | LinkEnd::ControlEnded => (CloseCode::PROTOCOL_VIOLATION, why.to_string()),
     };
-    match &end {
+    match &why {
         LinkEnd::Goodbye(_) => registration.give_up(),
         _ => drop(registration),
     }
-    if matches!(end, LinkEnd::Stopped) {
+    if matches!(why, LinkEnd::Stopped) {
         // Its sessions are being cut at this moment.
         link.settle().await;
     }
     link.clone().finish(code, &reason).await;
-    end
+    info!(%id, link = agent.number.0, reason = %why, "agent gone");
 }
 
 async fn control_loop(
@@ -252,6 +287,7 @@ async fn control_loop(
     let mut goaway_sent = false;
     let mut requests = Requests::default();
     loop {
+        // What is done now and then is boxed, so that what waits is small.
         let step = tokio::select! {
             biased; // An ending relay does not listen any more; a link that is closed has the truest reason.
             () = shared.ending.cancelled() => return LinkEnd::Stopped,
@@ -259,19 +295,24 @@ async fn control_loop(
             () = shared.draining.cancelled(), if !goaway_sent => {
                 goaway_sent = true;
                 let reason = Line::new("the relay is stopping");
-                write(control, &Goaway { reason, retry_after_ms: 0 }.to_frame()).await
+                let goaway = Goaway { reason, retry_after_ms: 0 }.to_frame();
+                Box::pin(write(control, &goaway)).await
             }
             frame = control.recv.read_frame() => {
                 keepalive.handle_received(Instant::now());
-                handle_frame(control, frame, stay, &mut requests).await
+                Box::pin(handle_frame(control, frame, stay, &mut requests)).await
             }
             (action, answer) = stay.asked(), if requests.is_free() => {
-                write(control, &requests.begin(action, answer).to_frame()).await
+                let request = requests.begin(action, answer).to_frame();
+                Box::pin(write(control, &request)).await
             }
             () = requests.given_up() => Ok(()),
             () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
                 match keepalive.handle_timeout(Instant::now()) {
-                    KeepaliveAction::SendPing(token) => write(control, &Ping { token }.to_frame()).await,
+                    KeepaliveAction::SendPing(token) => {
+                        let ping = Ping { token }.to_frame();
+                        Box::pin(write(control, &ping)).await
+                    }
                     KeepaliveAction::Wait => Ok(()),
                     KeepaliveAction::Lost => Err(LinkEnd::Silent),
                 }

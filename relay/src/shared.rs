@@ -101,6 +101,8 @@ impl Shared {
     /// Starts a task of the relay's. When everything ends it has [`limits::GOODBYE_TIMEOUT`] to tell its peer.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let ending = self.ending.clone();
+        // Boxed, because a future that is handed to another is there twice in that.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             let overdue = async {
                 ending.cancelled().await;

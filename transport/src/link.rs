@@ -204,6 +204,14 @@ impl Link {
         Room(self.clone())
     }
 
+    /// Lets the peer have so many streams open at once, where the link was accepted over QUIC; before it may have
+    /// [few](quic::FIRST_STREAMS).
+    pub fn allow_streams(&self, max: u32) {
+        if let Kind::Quic { connection, dialed: None, .. } = &self.kind {
+            connection.set_max_concurrent_bi_streams(max.into());
+        }
+    }
+
     /// What has gone out and come in so far.
     pub fn traffic(&self) -> Traffic {
         match &self.kind {

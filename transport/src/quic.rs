@@ -1,5 +1,7 @@
 //! Links over QUIC (RFC 9000), with quinn.
 
+mod idle_memory;
+
 use crate::{
     close::{CloseCode, LinkError, StreamError},
     dial::refused_certificate,
@@ -10,6 +12,7 @@ use converge_proto::{
     rendezvous::{RefusalCode, handshake::EXPORTER_LABEL, messages::Line},
     version::ProtocolVersion,
 };
+use idle_memory::FrugalRuntime;
 use quinn::{
     AckFrequencyConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
     TokioRuntime, TransportConfig, VarInt,
@@ -44,6 +47,9 @@ pub const MAX_STREAMS_FROM_RELAY: u32 = 1024;
 /// Streams that an agent or a client may open to a relay at once on one link. An agent needs one, a client one per
 /// session; with the window of a stream this is what a stranger can make a relay hold.
 pub const MAX_STREAMS_TO_RELAY: u32 = 32;
+/// Of those, before it is known whose link it is. quinn makes room for each from the start, an agent needs no more, and a
+/// client gets the rest with the answer to its first frame.
+pub const FIRST_STREAMS: u32 = 4;
 /// Beyond an Ethernet's 1500 bytes, for loopback and networks with jumbo frames. Ten segments of it are one
 /// datagram batch, which must stay below 64 KiB.
 const MTU_UPPER_BOUND: u16 = 6000;
@@ -101,14 +107,14 @@ pub fn listen_on(socket: UdpSocket, identity: &Identity, max_streams: u32) -> io
     let tls = identity.server_config(&alpn()).map_err(io::Error::other)?;
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let mut transport = transport_config(max_streams, MTU_UPPER_BOUND);
+    let mut transport = transport_config(max_streams.min(FIRST_STREAMS), MTU_UPPER_BOUND);
     // Grows with its sessions, see `Rooms`: a stranger's streams are not worth more.
     transport.receive_window(VarInt::from_u32(FIRST_WINDOW_BYTES));
     config
         .transport_config(Arc::new(transport))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
-    Endpoint::new(endpoint_config(identity), Some(config), socket, Arc::new(TokioRuntime))
+    Endpoint::new(endpoint_config(identity), Some(config), socket, Arc::new(FrugalRuntime))
 }
 
 /// An endpoint that only dials, of the family of `remote`.

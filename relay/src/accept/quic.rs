@@ -1,7 +1,7 @@
 //! QUIC connections.
 
 use crate::{
-    limits::{Handshake, QuicVerdict, Refusal},
+    limits::{Handshake, QuicVerdict, Refusal, Stay},
     link,
     metrics::Secured,
     peer::Peer,
@@ -70,18 +70,30 @@ pub(crate) async fn turn_away(shared: Arc<Shared>, endpoint: Endpoint, newcomers
     shared.ending.run_until_cancelled(turning_away).await;
 }
 
-async fn serve(shared: &Arc<Shared>, connecting: Connecting, handshake: Handshake, mut peer: Peer) {
+async fn serve(shared: &Arc<Shared>, connecting: Connecting, handshake: Handshake, peer: Peer) {
+    let connected = Box::pin(connected(shared, connecting, handshake, peer)).await;
+    if let Some((link, peer, _stay)) = connected {
+        link::serve(shared, link, peer).await;
+    }
+}
+
+/// The link, once its handshake is over; nothing where there is none.
+async fn connected(
+    shared: &Shared,
+    connecting: Connecting,
+    handshake: Handshake,
+    mut peer: Peer,
+) -> Option<(Link, Peer, Stay)> {
     let began = Instant::now();
     let connecting = tokio::time::timeout(shared.first_word_timeout, connecting);
-    let Some(connected) = shared.ending.run_until_cancelled(connecting).await else { return };
-    match connected {
+    match shared.ending.run_until_cancelled(connecting).await? {
         Ok(Ok(connection)) => {
             shared.metrics.handshake(Secured::Quic, began.elapsed());
             let chain = converge_transport::quic::peer_chain(&connection);
             peer.certificate = shared.tls.peer_certificate(chain.as_deref());
             let link = Link::quic(connection, None);
             match shared.gate.connected(handshake, peer.address.ip()) {
-                Ok(_stay) => link::serve(shared, link, peer).await,
+                Ok(stay) => return Some((link, peer, stay)),
                 Err(refusal) => link.finish(CloseCode::LIMIT, refusal.words()).await,
             }
         }
@@ -94,4 +106,5 @@ async fn serve(shared: &Arc<Shared>, connecting: Connecting, handshake: Handshak
             shared.gate.refused(Refusal::Silent, peer.address.ip());
         }
     }
+    None
 }

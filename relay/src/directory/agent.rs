@@ -62,7 +62,8 @@ pub struct AgentEntry {
     /// Bytes of sessions that have ended.
     to_agent_bytes: AtomicU64,
     to_client_bytes: AtomicU64,
-    actions: mpsc::Sender<Asked>,
+    /// Boxed: a channel has room for 32 from the start, and nobody asks most agents for anything.
+    actions: mpsc::Sender<Box<Asked>>,
 }
 
 #[derive(Debug, Default)]
@@ -116,7 +117,7 @@ pub enum ActionError {
 }
 
 impl AgentEntry {
-    pub(super) fn new(agent: NewAgent, before: Option<&Self>) -> (Self, mpsc::Receiver<Asked>) {
+    pub(super) fn new(agent: NewAgent, before: Option<&Self>) -> (Self, mpsc::Receiver<Box<Asked>>) {
         let (actions, asked) = mpsc::channel(MAX_WAITING_ACTIONS);
         let NewAgent { number, id, host_key, info, peer, grant } = agent;
         let carrier = peer.carrier;
@@ -173,7 +174,7 @@ impl AgentEntry {
     /// [`ActionError`] says why it was not done.
     pub async fn ask(&self, action: Action) -> Result<(), ActionError> {
         let (answer, answered) = oneshot::channel();
-        self.actions.try_send((action, answer)).map_err(|error| match error {
+        self.actions.try_send(Box::new((action, answer))).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ActionError::Busy,
             mpsc::error::TrySendError::Closed(_) => ActionError::Gone,
         })?;
@@ -206,7 +207,7 @@ impl AgentEntry {
 pub struct AgentStay {
     directory: Directory,
     entry: Arc<AgentEntry>,
-    asked: mpsc::Receiver<Asked>,
+    asked: mpsc::Receiver<Box<Asked>>,
     has_moved: bool,
     reason: String,
 }
@@ -215,7 +216,7 @@ impl AgentStay {
     pub(super) fn new(
         directory: Directory,
         entry: Arc<AgentEntry>,
-        asked: mpsc::Receiver<Asked>,
+        asked: mpsc::Receiver<Box<Asked>>,
         has_moved: bool,
     ) -> Self {
         Self { directory, entry, asked, has_moved, reason: "its link was lost".to_owned() }
@@ -234,7 +235,7 @@ impl AgentStay {
     /// What is to be asked of the agent next. Cancel-safe.
     pub async fn asked(&mut self) -> Asked {
         match self.asked.recv().await {
-            Some(asked) => asked,
+            Some(asked) => *asked,
             // The entry holds a sender, and this holds the entry.
             None => std::future::pending().await,
         }
