@@ -2,7 +2,10 @@
 
 use crate::{
     life::hold,
-    platform::files::{create_private, link_program, private_temporary, write_private},
+    platform::{
+        files::{create_private, link_program, private_temporary, write_private},
+        machine::own_program,
+    },
 };
 use converge_proto::HostKey;
 use ssh_key::{
@@ -15,6 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
+use tracing::warn;
 
 /// Where CI runners want temporary files, in the order in which they are asked; else the system's place.
 const RUNNER_TEMP_VARIABLES: [&str; 2] = ["RUNNER_TEMP", "AGENT_TEMPDIRECTORY"];
@@ -74,7 +78,8 @@ impl AgentDir {
         self.path.join(Self::TOOLS_DIRECTORY)
     }
 
-    /// Puts links to this program there, under all names it has in a session.
+    /// Puts links to this program there, under all names it has in a session. Where nobody knows its file, sessions are
+    /// without.
     ///
     /// # Errors
     /// [`AgentDirError`] when they cannot be made.
@@ -82,7 +87,12 @@ impl AgentDir {
         let tools = self.tools();
         let link = || {
             create_private(&tools)?;
-            let program = std::env::current_exe()?;
+            let Some(program) = own_program() else {
+                warn!(
+                    "this machine does not say where the agent's program is: sessions are without its commands"
+                );
+                return Ok(());
+            };
             for (name, word) in Self::TOOLS {
                 link_program(&program, &tools, name, word)?;
             }

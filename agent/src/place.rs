@@ -12,6 +12,7 @@
 //!   never served from here over the container's files: whoever follows a symbolic link from outside arrives outside.
 //! - **Waiting.** A container that does not run yet is waited for when somebody asks for a program in it.
 
+use crate::platform::machine::own_program;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ pub struct PlaceConfig {
 impl PlaceConfig {
     /// A configuration with defaults for everything that has one.
     pub fn new(target: Target, tools: Vec<Tool>) -> Self {
-        Self { target, tools, dir: None, wait: DEFAULT_WAIT, sftp_program: std::env::current_exe().ok() }
+        Self { target, tools, dir: None, wait: DEFAULT_WAIT, sftp_program: own_program() }
     }
 }
 
