@@ -4,7 +4,7 @@ use crate::{
     AgentDir,
     config::Config,
     life::{self, EndReason, Life, LifeConfig, LifeTask},
-    relay::announce::Announcement,
+    relay::announce::{self, Announcement},
     relay::diagnosis,
     relay::link::{DialedLink, Dialer, RelayEvent, RelayLink},
     relay::operator::Operator,
@@ -14,7 +14,7 @@ use crate::{
     ssh::{SshConfigError, SshServer, SshServerConfig},
 };
 use converge_proto::{
-    Backoff, CarrierChoice, HostKey, Id, RelayUrl,
+    Backoff, CarrierChoice, HostKey, Id,
     rendezvous::{Goaway, Registered},
 };
 use converge_transport::{
@@ -333,15 +333,8 @@ impl Agent {
     }
 
     fn announce(&self, registered: &Registered) {
-        let public = registered.public_url.as_ref().and_then(|url| url.as_str().parse::<RelayUrl>().ok());
-        let relay = match public {
-            // The pin this agent was given is worth more than one the relay tells.
-            Some(public) if public.has_tls() => public.with_pin(self.dialer.relay.pin()),
-            Some(public) => public,
-            None => self.dialer.relay.clone(),
-        };
-        // Which carriers get through from here says nothing about where people are.
-        let relay = relay.with_carriers(CarrierChoice::Auto);
+        let public = registered.public_url.as_ref().and_then(|url| url.as_str().parse().ok());
+        let relay = announce::relay_for_people(public, &self.dialer.relay);
         let announcement = Announcement::new(relay, registered.id.clone(), self.public_key.clone());
         self.announcements.send_if_modified(|current| {
             let changed = current.as_ref() != Some(&announcement);

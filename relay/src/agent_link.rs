@@ -247,7 +247,7 @@ fn registered(shared: &Shared, registration: &Registration, keepalive: Duration)
         reassigned: registration.reassigned,
         keepalive_ms: u32::try_from(keepalive.as_millis()).unwrap_or(u32::MAX),
         limits: Limits { sessions: shared.gate.sessions_per_agent() },
-        public_url: shared.public_url.clone().map(|url| Line::new(url.with_pin(None).to_string())),
+        public_url: shared.public_url.as_ref().map(|url| Line::new(url.to_string())),
     };
     registered.to_frame()
 }

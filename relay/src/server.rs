@@ -135,8 +135,7 @@ impl Relay {
         let acceptor = config.identity.server_config(&own_tls.alpn(tcp::HTTPS_ALPN))?;
         let pin = config.self_signed.then(|| CertificatePin(config.identity.spki_sha256()));
         let own_url = own_url(listen, pin)?;
-        let public_url =
-            config.public_url.map(|url| if url.pin().is_none() { url.with_pin(pin) } else { url });
+        let public_url = config.public_url.map(|url| public_url(url, pin, http.is_some()));
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
         let listening: Vec<_> = [listen].into_iter().chain(http).collect();
         let api = Api::new(&listening, public_url.is_some());
@@ -247,6 +246,26 @@ fn open_log(settings: &SessionLogSettings) -> Result<(SessionLog, Writer), BindE
     Writer::open(settings).map_err(|source| BindError::SessionLog { path: settings.path.clone(), source })
 }
 
+/// The URL for people as the operator has said it, with the pin of the relay's own certificate where that is what they see
+/// there.
+///
+/// The cleartext listener is there for a balancer that ends TLS, and a path has to be taken off by one; a pin would then keep
+/// everybody out. An operator who knows better writes the pin into the URL.
+fn public_url(url: RelayUrl, own_pin: Option<CertificatePin>, has_cleartext: bool) -> RelayUrl {
+    let Some(own_pin) = own_pin.filter(|_| url.pin().is_none() && url.has_tls()) else { return url };
+    let is_at_root = url.path("") == "/";
+    if is_at_root && !has_cleartext {
+        return url.with_pin(Some(own_pin));
+    }
+    info!(
+        %url,
+        pin = %own_pin,
+        "what is in front of --http, or takes the path off, is expected to end TLS for --public-url, so the URL has no pin; \
+         where this relay ends it, write # and the pin behind --public-url"
+    );
+    url
+}
+
 /// The URL of an address as far as this machine can know: loopback when it listens everywhere.
 fn own_url(listen: SocketAddr, pin: Option<CertificatePin>) -> Result<RelayUrl, BindError> {
     let host = if listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen.ip() };
@@ -254,4 +273,34 @@ fn own_url(listen: SocketAddr, pin: Option<CertificatePin>) -> Result<RelayUrl, 
         .parse()
         .map_err(|_| BindError::Url(listen))?;
     Ok(url.with_pin(pin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_url_has_the_pin_of_what_people_see_there() {
+        let pin = CertificatePin([7; 32]);
+        let other = format!("https://relay:4433#{}", CertificatePin([8; 32]));
+        for (url, own_pin, has_cleartext, is_pinned) in [
+            ("https://relay:4433", Some(pin), false, true),
+            // Ports that are passed on as they are need not have the same number.
+            ("https://relay", Some(pin), false, true),
+            ("wss://relay", Some(pin), false, true),
+            ("https://relay", Some(pin), true, false),
+            ("https://relay:4433", Some(pin), true, false),
+            ("https://relay/sub", Some(pin), false, false),
+            ("ws://relay", Some(pin), false, false),
+            ("https://relay", None, false, false),
+        ] {
+            let made = public_url(url.parse().unwrap(), own_pin, has_cleartext);
+            assert_eq!(made.pin(), is_pinned.then_some(pin), "{url}, cleartext: {has_cleartext}");
+            assert_eq!(made.with_pin(None).to_string(), url);
+        }
+        for has_cleartext in [false, true] {
+            let made = public_url(other.parse().unwrap(), Some(pin), has_cleartext);
+            assert_eq!(made.to_string(), other, "what the operator has said counts");
+        }
+    }
 }

@@ -103,7 +103,9 @@ async fn nothing_else_of_the_disk_can_be_had() {
 #[tokio::test]
 async fn scripts_are_written_for_the_public_url() {
     let programs = some_programs();
-    let relay = a_relay().with_downloads_of(programs.path()).under("https://ci.example/sub/path").start();
+    let relay = a_relay().with_downloads_of(programs.path());
+    let url = format!("https://ci.example/sub/path#{}", relay.pin());
+    let relay = relay.under(&url).start();
     let (head, body) = ask(&relay, "GET", "/install.sh", "").await;
     assert_eq!(
         (status(&head), header(&head, "content-type")),

@@ -10,8 +10,11 @@ use common::{
     client::Answer,
     closed_with, soon,
 };
-use converge_proto::rendezvous::{
-    Challenge, Message, Reassigned, RefusalCode, Refused, proof_over_challenge,
+use converge_proto::{
+    CertificatePin,
+    rendezvous::{
+        Challenge, Message, Reassigned, RefusalCode, Refused, messages::Line, proof_over_challenge,
+    },
 };
 use converge_relay::limits::MAX_SESSIONS_PER_AGENT;
 use converge_transport::CloseCode;
@@ -37,6 +40,19 @@ async fn free_id_is_given_as_asked_over_the_exporter_alone(by: By) {
     assert_eq!(agent.registered.public_url, None);
     agent.ping().await;
     relay.stop().await;
+}
+
+#[tokio::test]
+async fn agents_are_told_the_public_url_with_the_pin_that_people_need() {
+    let behind_a_balancer = "https://ci.example/sub";
+    let passed_on = format!("https://ci.example#{}", CertificatePin([7; 32]));
+    for url in [behind_a_balancer, &passed_on] {
+        let relay = a_relay().under(url).start();
+        assert_eq!(relay.url.to_string(), url);
+        let agent = relay.an_agent(By::Quic).register().await;
+        assert_eq!(agent.registered.public_url.as_ref().map(Line::as_str), Some(url));
+        relay.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The lines to copy: how people reach this agent.
 
-use converge_proto::{Address, HostKey, Id, RelayUrl};
+use converge_proto::{Address, CarrierChoice, HostKey, Id, RelayUrl};
 use std::fmt::{self, Write};
 
 /// How an agent can be reached, as text for the CI log.
@@ -61,6 +61,24 @@ impl Announcement {
     }
 }
 
+/// The relay's URL for people, of the one that the relay tells and the one that this agent has dialed.
+///
+/// What checks a pin is TLS at one place, and behind a balancer that ends TLS the relay's own certificate is not the one that
+/// people see. So the pin that this agent was given counts for the place that it has dialed, and anywhere else only the
+/// relay knows.
+pub(crate) fn relay_for_people(told: Option<RelayUrl>, dialed: &RelayUrl) -> RelayUrl {
+    let relay = match told {
+        Some(told) if told.has_tls() && told.authority() == dialed.authority() => {
+            let pin = dialed.pin().or(told.pin());
+            told.with_pin(pin)
+        }
+        Some(told) => told,
+        None => dialed.clone(),
+    };
+    // Which carriers get through from here says nothing about where people are.
+    relay.with_carriers(CarrierChoice::Auto)
+}
+
 impl fmt::Display for Announcement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "This job is open for ssh as {}.\n", self.id)?;
@@ -100,6 +118,47 @@ mod tests {
         assert!(address.fingerprint.is_some());
         assert_eq!(address.relay.unwrap().to_string(), format!("https://relay:4433/base#{pin}"));
         assert!(text.contains("websocat --binary -E -k wss://relay:4433/base/client/lusab-babad'"), "{text}");
+    }
+
+    #[test]
+    fn pins_are_those_of_the_place_that_people_reach() {
+        let [given, told] = ["A", "B"].map(|letter| format!("#pin-sha256={}", letter.repeat(42) + "A"));
+        for (public, dialed, shown) in [
+            (None, format!("quic://10.0.0.5:4433{given}"), format!("https://10.0.0.5:4433{given}")),
+            // A balancer ends TLS there.
+            (
+                Some("https://ci.example/sub".to_owned()),
+                format!("wss://10.0.0.5:4433{given}"),
+                "https://ci.example/sub".to_owned(),
+            ),
+            // The relay itself does.
+            (
+                Some(format!("https://relay:4433{told}")),
+                format!("https://10.0.0.5:4433{given}"),
+                format!("https://relay:4433{told}"),
+            ),
+            (
+                Some(format!("https://relay:4433{told}")),
+                "ws://10.0.0.5:80".to_owned(),
+                format!("https://relay:4433{told}"),
+            ),
+            // This agent has been there.
+            (
+                Some("https://relay:4433".to_owned()),
+                format!("quic://relay:4433{given}"),
+                format!("https://relay:4433{given}"),
+            ),
+            (
+                Some(format!("https://relay:4433{told}")),
+                format!("https://relay:4433{given}"),
+                format!("https://relay:4433{given}"),
+            ),
+            (Some("ws://relay:80".to_owned()), format!("https://relay:80{given}"), "ws://relay".to_owned()),
+        ] {
+            let people =
+                relay_for_people(public.as_ref().map(|url| url.parse().unwrap()), &dialed.parse().unwrap());
+            assert_eq!(people.to_string(), shown, "told {public:?}, dialed {dialed}");
+        }
     }
 
     #[test]

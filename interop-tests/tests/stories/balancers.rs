@@ -4,9 +4,15 @@
 
 use anyhow::{Context, Result, ensure};
 use converge_interop_tests::{
-    Agent, Carrier, Process, Relay, Setup, loopback::free_port, process::run, programs,
+    Agent, Carrier, Process, Relay, Setup, authority::Authority, loopback::free_port, process::run, programs,
 };
-use std::{fs, net::SocketAddr, net::TcpStream, path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Where the proxy's connections come from, and nobody else's.
 const PROXY: &str = "127.0.0.9";
@@ -14,6 +20,11 @@ const PROXY: &str = "127.0.0.9";
 #[test]
 fn ssh_goes_through_haproxy_with_the_proxy_protocol() {
     crate::tell(Carrier::WebSocket, through_haproxy);
+}
+
+#[test]
+fn addresses_of_agents_inside_lead_through_nginx_that_ends_tls() {
+    crate::tell(Carrier::WebSocket, to_an_agent_inside);
 }
 
 #[test]
@@ -43,20 +54,64 @@ fn through_haproxy(setup: &mut Setup) -> Result<()> {
 fn through_nginx(setup: &mut Setup) -> Result<()> {
     let site = Site::start(setup, &[])?;
     let front = free_port()?;
-    let (backend, directory) = (site.relay.http.trim_start_matches("ws://"), site.directory.display());
+    let _nginx = nginx(&site.directory, &format!("listen {front};"), "/sub/path/", &site.relay)?;
+    until_it_listens(front)?;
+    site.is_reached_over(setup, &format!("ws://{front}/sub/path"))
+}
+
+/// An agent inside has the pin of the relay's own certificate; people outside see nginx's.
+fn to_an_agent_inside(setup: &mut Setup) -> Result<()> {
+    let directory = setup.path().join("site");
+    fs::create_dir(&directory)?;
+    let front = free_port()?;
+    let authority = Authority::new(&directory, "company")?;
+    let (certificate, key) = (directory.join("nginx.pem"), directory.join("nginx.key"));
+    authority.issue_to_relay(&certificate, &key, &format!("IP:{}", front.ip()))?;
+    let mut relay = Relay::command(&directory, "127.0.0.1:0")?;
+    let relay =
+        Relay::start_as("relay", relay.args(["--public-url", &format!("https://{front}")]), &directory)?;
+    assert_eq!(relay.url, format!("https://{front}"));
+    let listen = format!(
+        "listen {front} ssl;\n        ssl_protocols TLSv1.3;\n        ssl_certificate {};\n        ssl_certificate_key {};",
+        certificate.display(),
+        key.display()
+    );
+    let _nginx = nginx(&directory, &listen, "/", &relay)?;
+    until_it_listens(front)?;
+
+    // Its log says where it is itself, and what an operator would have to write.
+    let log = relay.process.log();
+    let said = |name: &str| {
+        let rest = log.split_once(name)?.1;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    let (listen, pin) = (said("listen=").context(log.clone())?, said(" pin=").context(log.clone())?);
+    let job = setup.new_job("inside")?;
+    let agent = Agent::start(&job, &directory, &format!("https://{listen}#{pin}"), ["--transport", "quic"])?;
+    ensure!(agent.address.starts_with(&format!("https://{front}/client/")), "{}", agent.address);
+    ensure!(!agent.address.contains('#'), "{}", agent.address);
+    let mut ssh = setup.openssh_to("ssh", &agent.address)?;
+    ssh.env("SSL_CERT_FILE", authority.certificate()).args(["echo", "inside"]);
+    assert_eq!(run(&mut ssh, b"")?.success()?.text(), "inside\n");
+    Ok(())
+}
+
+/// An nginx that passes this location on to the relay's cleartext listener.
+fn nginx(directory: &Path, listen: &str, location: &str, relay: &Relay) -> Result<Process> {
+    let (backend, shown) = (relay.http.trim_start_matches("ws://"), directory.display());
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("    {kind}_temp_path {directory}/{kind};\n"))
+        .map(|kind| format!("    {kind}_temp_path {shown}/{kind};\n"))
         .concat();
     // Its workers would otherwise be somebody who may not enter this directory.
     let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
-    let config = site.directory.join("nginx.conf");
+    let config = directory.join("nginx.conf");
     fs::write(
         &config,
         format!(
-            "{user}daemon off;\nworker_processes 1;\npid {directory}/nginx.pid;\nerror_log stderr;\n\
+            "{user}daemon off;\nworker_processes 1;\npid {shown}/nginx.pid;\nerror_log stderr;\n\
              events {{ worker_connections 256; }}\nhttp {{\n    access_log off;\n{temporary}\
              \x20   map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}\n\
-             \x20   server {{\n        listen {front};\n        location /sub/path/ {{\n\
+             \x20   server {{\n        {listen}\n        location {location} {{\n\
              \x20           proxy_pass http://{backend}/;\n            proxy_bind {PROXY};\n\
              \x20           proxy_http_version 1.1;\n            proxy_set_header Upgrade $http_upgrade;\n\
              \x20           proxy_set_header Connection $connection_upgrade;\n\
@@ -67,10 +122,8 @@ fn through_nginx(setup: &mut Setup) -> Result<()> {
         ),
     )?;
     let mut nginx = Command::new(programs::installed("nginx")?);
-    nginx.args(["-e", "stderr", "-p"]).arg(&site.directory).arg("-c").arg(&config);
-    let _nginx = Process::start("nginx", &mut nginx, &site.directory)?;
-    until_it_listens(front)?;
-    site.is_reached_over(setup, &format!("ws://{front}/sub/path"))
+    nginx.args(["-e", "stderr", "-p"]).arg(directory).arg("-c").arg(&config);
+    Process::start("nginx", &mut nginx, directory)
 }
 
 fn until_it_listens(address: SocketAddr) -> Result<()> {

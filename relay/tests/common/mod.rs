@@ -122,12 +122,14 @@ impl RelayBuilder {
 
     pub fn start(self) -> TestRelay {
         count_complaints();
+        let pin = self.pin();
         let relay = Relay::bind_with(self.config, self.sockets).unwrap();
         let addresses = relay.addresses().clone();
         let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
         let running = tokio::spawn(relay.run(stop.clone(), stop_now.clone()));
         TestRelay {
             url: addresses.url,
+            pin,
             listen: addresses.listen,
             http: addresses.http.unwrap(),
             stop,
@@ -141,6 +143,8 @@ impl RelayBuilder {
 /// A relay that runs.
 pub struct TestRelay {
     pub url: RelayUrl,
+    /// What its certificate is pinned by.
+    pub pin: CertificatePin,
     pub listen: SocketAddr,
     pub http: SocketAddr,
     stop: CancellationToken,
@@ -156,7 +160,7 @@ impl TestRelay {
             By::WebSocket => format!("wss://{}", self.listen),
             By::Cleartext => return format!("ws://{}", self.http).parse().unwrap(),
         };
-        url.parse::<RelayUrl>().unwrap().with_pin(self.url.pin())
+        url.parse::<RelayUrl>().unwrap().with_pin(Some(self.pin))
     }
 
     pub async fn link(&self, by: By, role: Role<'_>) -> Link {
