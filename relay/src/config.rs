@@ -15,13 +15,8 @@ pub use loaded::{Given, Loaded, Origin};
 pub use problem::{Problem, Problems};
 
 use crate::{
-    PagesSettings,
-    command_line::values::LogFormat,
-    downloads::Downloads,
-    limits::{self, Limits},
-    metrics::MetricsSettings,
-    session_log::SessionLogSettings,
-    tls,
+    PagesSettings, command_line::values::LogFormat, downloads::Downloads, limits, metrics::MetricsSettings,
+    session_log::SessionLogSettings, tls,
 };
 use converge_certs::Identity;
 use converge_proto::RelayUrl;
@@ -56,8 +51,6 @@ pub struct Config {
     /// How long a peer may take for each of TLS handshake, HTTP header and first frame. Longer lets silent peers hold
     /// more of the connections there are; shorter loses peers on slow paths.
     pub first_word_timeout: Duration,
-    /// What peers are allowed.
-    pub limits: Limits,
     /// Where metrics go.
     pub metrics: MetricsSettings,
     /// Where sessions are written down.
@@ -84,7 +77,6 @@ impl Config {
             pages: PagesSettings::default(),
             reservation: limits::RESERVATION,
             first_word_timeout: limits::FIRST_WORD_TIMEOUT,
-            limits: Limits::default(),
             metrics: MetricsSettings::default(),
             session_log: None,
             log_format: LogFormat::default(),

@@ -110,7 +110,7 @@ fn print(text: &str) -> ExitCode {
 #[tokio::main]
 async fn serve(config: Config, sockets: Sockets, read: Read, log: Log) -> anyhow::Result<()> {
     let has_public_url = config.public_url.is_some();
-    descriptors::raise(&config.limits);
+    descriptors::raise(&config.live.limits);
     let relay = Relay::bind_with(config, sockets)
         .map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
     let signals = Signals::new()?;

@@ -5,7 +5,6 @@ use crate::{
     config::{Config, Reload},
     directory::Directory,
     http::{self, api::Api, pages::Pages},
-    limits::Gate,
     metrics::{self, Metrics, StatsDError},
     registry::MemoryRegistry,
     session_log::{SessionLog, SessionLogSettings, Writer},
@@ -139,12 +138,8 @@ impl Relay {
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
         let listening: Vec<_> = [listen].into_iter().chain(http).collect();
         let api = Api::new(&listening, public_url.is_some());
-        let most_agents = match config.limits.agents {
-            0 => usize::MAX,
-            most => most as usize,
-        };
-        let registry = Arc::new(MemoryRegistry::new(config.reservation, most_agents));
         let (reload, live) = Reload::new(config.live);
+        let registry = Arc::new(MemoryRegistry::new(config.reservation, live.clone()));
         let counters = Metrics::new(&config.metrics)?;
         let mut shared = Shared::new(
             registry,
@@ -160,7 +155,6 @@ impl Relay {
             shared.directory = Directory::with_log(log);
             writer
         });
-        shared.gate = Gate::new(config.limits);
         shared.downloads = config.downloads.map(Arc::new);
         shared.pages = Pages::new(config.pages);
         Ok(Self {

@@ -94,7 +94,7 @@ fn both(
     tcp: Option<StdTcpListener>,
     udp: Option<UdpSocket>,
 ) -> Result<(TcpListener, Endpoint), BindError> {
-    let quic_on = |address| quic::listen(address, &config.identity, config.limits.streams_per_link);
+    let quic_on = |address| quic::listen(address, &config.identity, config.live.limits.streams_per_link);
     match (tcp, udp) {
         (None, None) => bind_both(config.listen, quic_on),
         (Some(tcp), None) => {
@@ -113,7 +113,8 @@ fn both(
             }
             Ok((
                 tcp,
-                quic::listen_on(udp, &config.identity, config.limits.streams_per_link).map_err(udp_error)?,
+                quic::listen_on(udp, &config.identity, config.live.limits.streams_per_link)
+                    .map_err(udp_error)?,
             ))
         }
     }

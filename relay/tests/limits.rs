@@ -23,6 +23,7 @@ on_each_carrier! {
     session_keeps_to_its_rate,
     client_that_waits_once_too_often_is_refused_in_words,
     what_is_held_for_a_peer_that_does_not_read_is_bounded,
+    other_limits_hold_at_once_and_throw_nobody_out,
 }
 
 const MIB: usize = 1024 * 1024;
@@ -120,6 +121,41 @@ async fn what_is_held_for_a_peer_that_does_not_read_is_bounded(by: By) {
     }
     println!("{by:?}: {} KiB between an agent and a client that does not read", sent / 1024);
     drop(client);
+    relay.stop().await;
+}
+
+async fn other_limits_hold_at_once_and_throw_nobody_out(by: By) {
+    let relay = limited(Limits::default());
+    let mut first = relay.an_agent(by).register().await;
+    let mut second = relay.an_agent(by).with_key(2).wanting("other").register().await;
+    let another = |words: &'static str| {
+        let trying = relay.an_agent(by).with_key(3).wanting("third");
+        async move {
+            let Err((_link, refused)) = trying.try_register().await else { panic!("there was room") };
+            assert_eq!(refused.code, RefusalCode::LIMIT);
+            assert!(refused.text.as_str().contains(words), "{}", refused.text);
+        }
+    };
+    relay.limit(Limits { agents_per_address: 1, ..Limits::default() });
+    another("your address").await;
+    relay.limit(Limits { agents: 2, ..Limits::default() });
+    another("no room for another agent").await;
+    relay.limit(Limits { agents: 0, agents_per_address: 3, sessions_per_agent: 1, ..Limits::default() });
+    let mut third = relay.an_agent(by).with_key(3).wanting("third").register().await;
+    assert_eq!(third.registered.limits.sessions, 1, "it came later");
+    for agent in [&mut first, &mut second, &mut third] {
+        agent.ping().await;
+    }
+    // Those that were there may have as many sessions as they were told.
+    let _sessions = [relay.connect("build", by).await.unwrap(), relay.connect("build", by).await.unwrap()];
+    let _session = relay.connect("third", by).await.unwrap();
+    let Err(refused) = relay.connect("third", by).await else { panic!("there was room") };
+    assert!(refused.text.as_str().contains("the agent has as many sessions"), "{}", refused.text);
+    let body =
+        b"POST /sessions HTTP/1.1\r\nHost: relay\r\nConnection: close\r\nContent-Length: 9\r\n\r\nnine bytes";
+    assert!(!ask(&relay, body).await.starts_with("HTTP/1.1 413 "));
+    relay.limit(Limits { body_bytes: 8, ..Limits::default() });
+    assert!(ask(&relay, body).await.starts_with("HTTP/1.1 413 "));
     relay.stop().await;
 }
 

@@ -25,7 +25,7 @@ pub(crate) async fn serve(
         Err(refused) => return Ok(refusal::response(refused)),
     };
     let peer = connection.peer.address.ip();
-    let most = shared.gate.limits.body_bytes as usize;
+    let most = shared.gate.limits().body_bytes as usize;
     let most = if most == 0 { usize::MAX } else { most };
     if announced_length(&request) > most as u64 {
         return Ok(refusal::response(shared.gate.refused(Refusal::Body, peer)));
@@ -44,7 +44,8 @@ fn behind_proxy(
     connection: Connection,
     request: &Request<Incoming>,
 ) -> Result<Connection, Refusal> {
-    let proxies = &shared.gate.limits.proxies;
+    let limits = shared.gate.limits();
+    let proxies = &limits.proxies;
     if !proxies.are_at(connection.peer.address.ip()) {
         return Ok(connection);
     }

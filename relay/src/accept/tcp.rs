@@ -84,7 +84,7 @@ impl Accepted {
         if let Err(error) = tune(&stream) {
             debug!(peer = %self.peer.address, %error, "cannot set TCP options");
         }
-        if self.shared.gate.limits.proxies.are_at(self.peer.address.ip()) {
+        if self.shared.gate.limits().proxies.are_at(self.peer.address.ip()) {
             match self.read_proxy_header(&mut stream).await {
                 Ok(()) => {}
                 Err(Refusal::NoProxyHeader) => return,
@@ -128,7 +128,7 @@ impl Accepted {
     async fn read_proxy_header(&mut self, stream: &mut TcpStream) -> Result<(), Refusal> {
         let gate = &self.shared.gate;
         let proxy = self.peer.address;
-        let reading = proxy_protocol::read(stream, gate.limits.proxies.protocol);
+        let reading = proxy_protocol::read(stream, gate.limits().proxies.protocol);
         let reading = tokio::time::timeout(self.shared.first_word_timeout, reading);
         let Some(read) = self.shared.ending.run_until_cancelled(reading).await else {
             return Err(Refusal::NoProxyHeader);
@@ -184,7 +184,7 @@ impl Accepted {
             .timer(TokioTimer::new())
             .keep_alive_interval(shared.first_word_timeout)
             .keep_alive_timeout(shared.first_word_timeout)
-            .max_header_list_size(shared.gate.limits.header_bytes)
+            .max_header_list_size(shared.gate.limits().header_bytes)
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
             .serve_connection(TokioIo::new(stream), http_service(shared.clone(), router, connection));
         tokio::pin!(serving);
@@ -202,7 +202,7 @@ impl Accepted {
 
 fn header_bytes(shared: &Shared) -> usize {
     // What hyper takes at least; less would be a panic.
-    (shared.gate.limits.header_bytes as usize).max(8 * 1024)
+    (shared.gate.limits().header_bytes as usize).max(8 * 1024)
 }
 
 /// The router, with what the handlers may ask about the connection.

@@ -210,8 +210,8 @@ pub struct Limits {
 group!(
     Limits,
     "limits",
-    live: [drain_timeout],
-    restart: [
+    live: [
+        drain_timeout,
         trusted_proxy,
         proxy_protocol,
         proxy_address_header,
@@ -225,12 +225,13 @@ group!(
         max_agents_per_address,
         max_sessions,
         max_sessions_per_agent,
-        max_streams_per_link,
         max_waiting_clients,
         max_waiting_clients_per_address,
         session_bytes_per_second,
         agent_bytes_per_second,
         max_header_bytes,
         max_body_bytes,
-    ]
+    ],
+    // QUIC fixes it for the socket.
+    restart: [max_streams_per_link]
 );

@@ -1,6 +1,6 @@
 //! What can change while a relay runs.
 
-use crate::{access::AccessSettings, command_line::values::LogFilter};
+use crate::{access::AccessSettings, command_line::values::LogFilter, limits::Limits};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -18,6 +18,9 @@ pub struct Live {
     pub log: LogFilter,
     /// Who may use the relay.
     pub access: Arc<AccessSettings>,
+    /// What peers are allowed. Who is here already stays when it becomes less. What of it only a restart can change is asked
+    /// for once.
+    pub limits: Arc<Limits>,
 }
 
 impl Live {
@@ -27,7 +30,12 @@ impl Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { drain_timeout: Self::DRAIN_TIMEOUT, log: LogFilter::default(), access: Arc::default() }
+        Self {
+            drain_timeout: Self::DRAIN_TIMEOUT,
+            log: LogFilter::default(),
+            access: Arc::default(),
+            limits: Arc::default(),
+        }
     }
 }
 

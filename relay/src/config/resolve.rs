@@ -35,7 +35,6 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
         certificate_source,
         state_dir: Some(identity::state_directory(tls).to_owned()),
         hsts: tls.hsts.map_or(HSTS, |Time(time)| time),
-        limits: limits::limits(&loaded.settings.limits),
         metrics: watching::metrics(&loaded.settings.metrics),
         session_log: watching::session_log(&loaded.settings.log),
         log_format: loaded.settings.log.log_format.unwrap_or_default(),
@@ -84,11 +83,12 @@ fn pages_settings(said: &Pages) -> PagesSettings {
 fn live(settings: &Settings) -> Result<Live, Problems> {
     // Looked at a moment ago, but it is a file.
     let access = access::settings(settings).map_err(Problems::from)?;
-    let Settings { limits, log, .. } = settings;
+    let Settings { limits: said, log, .. } = settings;
     let default = Live::default();
     Ok(Live {
         access: Arc::new(access),
-        drain_timeout: limits.drain_timeout.map_or(default.drain_timeout, |Time(time)| time),
+        drain_timeout: said.drain_timeout.map_or(default.drain_timeout, |Time(time)| time),
         log: log.log.clone().unwrap_or(default.log),
+        limits: Arc::new(limits::limits(said)),
     })
 }

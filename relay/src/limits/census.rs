@@ -7,12 +7,22 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// How many there are. What it remembers is bounded by how many there may be.
-#[derive(Debug)]
+/// How many there are. What it remembers is bounded by how many there may be, which whoever enters says, as it may change at
+/// any time. Those that are in stay in.
+#[derive(Debug, Default)]
 pub(crate) struct Census {
-    max: u32,
-    max_each: u32,
     counts: Mutex<Counts>,
+}
+
+/// How many there may be, in all and of each peer; 0: any number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Most {
+    pub(crate) all: u32,
+    pub(crate) each: u32,
+}
+
+fn is_full(count: u32, most: u32) -> bool {
+    most > 0 && count >= most
 }
 
 #[derive(Debug, Default)]
@@ -30,25 +40,27 @@ pub(crate) enum Full {
     Address,
 }
 
-impl Census {
-    /// Room for `max`, and for `max_each` of one peer.
-    pub(crate) fn new(max: u32, max_each: u32) -> Arc<Self> {
-        Arc::new(Self { max, max_each, counts: Mutex::default() })
+impl Counts {
+    fn enter(&mut self, network: Network, most_each: u32) -> Result<(), Full> {
+        let each = self.each.get(&network).copied().unwrap_or_default();
+        if is_full(each, most_each) {
+            return Err(Full::Address);
+        }
+        self.each.insert(network, each.saturating_add(1));
+        Ok(())
     }
+}
 
+impl Census {
     /// One more, until the returned value is dropped. Without an address it counts in all only.
-    pub(crate) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Stay, Full> {
+    pub(crate) fn enter(self: &Arc<Self>, address: Option<IpAddr>, most: Most) -> Result<Stay, Full> {
         let network = address.map(Network::from);
         let mut counts = self.counts();
-        if counts.all >= self.max {
+        if is_full(counts.all, most.all) {
             return Err(Full::All);
         }
         if let Some(network) = network {
-            let each = counts.each.entry(network).or_default();
-            if *each >= self.max_each {
-                return Err(Full::Address);
-            }
-            *each += 1;
+            counts.enter(network, most.each)?;
         }
         counts.all += 1;
         drop(counts);
@@ -89,15 +101,9 @@ impl Stay {
     }
 
     /// Whose it is has become known.
-    pub(crate) fn of(&mut self, address: IpAddr) -> Result<(), Full> {
+    pub(crate) fn of(&mut self, address: IpAddr, most: Most) -> Result<(), Full> {
         let network = Network::from(address);
-        let mut counts = self.census.counts();
-        let each = counts.each.entry(network).or_default();
-        if *each >= self.census.max_each {
-            return Err(Full::Address);
-        }
-        *each += 1;
-        drop(counts);
+        self.census.counts().enter(network, most.each)?;
         if let Some(before) = self.network.replace(network) {
             leave(&mut self.census.counts(), before);
         }
@@ -135,26 +141,40 @@ mod tests {
 
     #[test]
     fn one_peer_leaves_room_for_others() {
-        let census = Census::new(3, 2);
-        let first = census.enter(address(1)).unwrap();
-        let _second = census.enter(address(1)).unwrap();
-        assert_eq!(census.enter(address(1)).unwrap_err(), Full::Address);
-        let _other = census.enter(address(2)).unwrap();
-        assert_eq!(census.enter(address(3)).unwrap_err(), Full::All);
+        let (census, most) = (Arc::new(Census::default()), Most { all: 3, each: 2 });
+        let first = census.enter(address(1), most).unwrap();
+        let _second = census.enter(address(1), most).unwrap();
+        assert_eq!(census.enter(address(1), most).unwrap_err(), Full::Address);
+        let _other = census.enter(address(2), most).unwrap();
+        assert_eq!(census.enter(address(3), most).unwrap_err(), Full::All);
         drop(first);
-        assert!(census.enter(address(1)).is_ok());
+        assert!(census.enter(address(1), most).is_ok());
     }
 
     #[test]
     fn what_has_left_is_forgotten() {
-        let census = Census::new(10, 1);
-        let mut stay = census.enter(None).unwrap();
-        stay.of(IpAddr::from([192, 0, 2, 1])).unwrap();
-        assert_eq!(census.enter(address(1)).unwrap_err(), Full::Address);
-        stay.of(IpAddr::from([192, 0, 2, 2])).unwrap();
-        drop(census.enter(address(1)).unwrap());
+        let (census, most) = (Arc::new(Census::default()), Most { all: 10, each: 1 });
+        let mut stay = census.enter(None, most).unwrap();
+        stay.of(IpAddr::from([192, 0, 2, 1]), most).unwrap();
+        assert_eq!(census.enter(address(1), most).unwrap_err(), Full::Address);
+        stay.of(IpAddr::from([192, 0, 2, 2]), most).unwrap();
+        drop(census.enter(address(1), most).unwrap());
         drop(stay);
         let counts = census.counts();
         assert_eq!((counts.all, counts.each.len()), (0, 0));
+    }
+
+    #[test]
+    fn those_that_are_in_stay_when_there_may_be_fewer() {
+        let (census, any) = (Arc::new(Census::default()), Most { all: 0, each: 0 });
+        let mut stays: Vec<_> = (0..3).map(|_| census.enter(address(1), any).unwrap()).collect();
+        let most = Most { all: 2, each: 0 };
+        for _ in 0..2 {
+            assert_eq!(census.enter(address(1), most).unwrap_err(), Full::All);
+            stays.pop();
+        }
+        assert!(census.enter(address(1), most).is_ok());
+        assert_eq!(census.enter(address(1), Most { all: 0, each: 1 }).unwrap_err(), Full::Address);
+        assert_eq!(census.count(), 1);
     }
 }

@@ -8,7 +8,7 @@ use governor::{
 use std::{
     net::IpAddr,
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -27,26 +27,63 @@ pub(crate) enum TooOften {
     OfAddress(Duration),
 }
 
-/// Limits on how often something happens.
+/// How often something may happen, in all and of each peer; 0: as often as anybody likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PerSecond {
+    pub(crate) all: u32,
+    pub(crate) each: u32,
+}
+
+/// Limits on how often something happens. How often it may, whoever asks says, as it may change at any time; what has happened
+/// is then forgotten.
 #[derive(Debug)]
-pub(crate) struct Rates {
+pub(crate) struct Rates(RwLock<Arc<Limiters>>);
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self(RwLock::new(Arc::new(Limiters::new(PerSecond::default()))))
+    }
+}
+
+impl Rates {
+    /// Counts one of this peer's, if it is not too often. What one peer is refused is not counted in all.
+    pub(crate) fn check(&self, address: IpAddr, most: PerSecond) -> Result<(), TooOften> {
+        self.limiters(most).check(address)
+    }
+
+    fn limiters(&self, most: PerSecond) -> Arc<Limiters> {
+        let limiters = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if limiters.most == most {
+            return limiters;
+        }
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have been faster.
+        if current.most != most {
+            *current = Arc::new(Limiters::new(most));
+        }
+        current.clone()
+    }
+}
+
+#[derive(Debug)]
+struct Limiters {
+    most: PerSecond,
     in_all: Option<DefaultDirectRateLimiter>,
     each: Option<DefaultKeyedRateLimiter<Option<Network>>>,
     swept: Mutex<Instant>,
 }
 
-impl Rates {
-    /// So many per second; 0: any number.
-    pub(crate) fn new(in_all: u32, each: u32) -> Self {
+impl Limiters {
+    fn new(most: PerSecond) -> Self {
         Self {
-            in_all: quota(in_all).map(RateLimiter::direct),
-            each: quota(each).map(RateLimiter::keyed),
+            most,
+            in_all: quota(most.all).map(RateLimiter::direct),
+            each: quota(most.each).map(RateLimiter::keyed),
             swept: Mutex::new(Instant::now()),
         }
     }
 
-    /// Counts one of this peer's, if it is not too often. What one peer is refused is not counted in all.
-    pub(crate) fn check(&self, address: IpAddr) -> Result<(), TooOften> {
+    fn check(&self, address: IpAddr) -> Result<(), TooOften> {
         if let Some(each) = &self.each {
             let key = self.has_room(each).then(|| Network::from(address));
             each.check_key(&key)
@@ -86,31 +123,45 @@ fn quota(per_second: u32) -> Option<Quota> {
 mod tests {
     use super::*;
 
+    const fn per_second(all: u32, each: u32) -> PerSecond {
+        PerSecond { all, each }
+    }
+
     #[test]
     fn one_peer_that_comes_too_often_takes_nothing_from_others() {
-        let rates = Rates::new(3, 1);
+        let (rates, most) = (Rates::default(), per_second(3, 1));
         let noisy = IpAddr::from([192, 0, 2, 1]);
-        let refused = (0..100).filter(|_| rates.check(noisy).is_err()).count();
+        let refused = (0..100).filter(|_| rates.check(noisy, most).is_err()).count();
         assert!(refused >= 90, "{refused}");
-        assert!(matches!(rates.check(noisy), Err(TooOften::OfAddress(wait)) if !wait.is_zero()));
-        assert_eq!(rates.check(IpAddr::from([192, 0, 2, 2])), Ok(()));
+        assert!(matches!(rates.check(noisy, most), Err(TooOften::OfAddress(wait)) if !wait.is_zero()));
+        assert_eq!(rates.check(IpAddr::from([192, 0, 2, 2]), most), Ok(()));
     }
 
     #[test]
     fn all_together_may_not_come_too_often_either() {
-        let rates = Rates::new(1, 0);
-        let refused = (0..100).filter_map(|last| rates.check(IpAddr::from([192, 0, 2, last])).err());
+        let rates = Rates::default();
+        let refused =
+            (0..100).filter_map(|last| rates.check(IpAddr::from([192, 0, 2, last]), per_second(1, 0)).err());
         assert!(matches!(refused.last(), Some(TooOften::InAll(_))));
-        assert_eq!(Rates::new(0, 0).check(IpAddr::from([192, 0, 2, 1])), Ok(()));
+        assert_eq!(rates.check(IpAddr::from([192, 0, 2, 1]), per_second(0, 0)), Ok(()));
+    }
+
+    #[test]
+    fn other_rates_hold_from_the_next_peer_on() {
+        let (rates, peer) = (Rates::default(), IpAddr::from([192, 0, 2, 1]));
+        let refused = |most| (0..50).filter(|_| rates.check(peer, most).is_err()).count();
+        assert_eq!(refused(per_second(0, 0)), 0);
+        assert!(refused(per_second(0, 1)) >= 40);
+        assert_eq!(refused(per_second(0, 1000)), 0);
     }
 
     #[test]
     fn memory_is_bounded() {
-        let rates = Rates::new(0, 1);
+        let limiters = Limiters::new(per_second(0, 1));
         let peers = u32::try_from(MAX_KEYS).unwrap() + 1000;
         for number in 0..peers {
-            let _ = rates.check(IpAddr::from(number.to_be_bytes()));
+            let _ = limiters.check(IpAddr::from(number.to_be_bytes()));
         }
-        assert!(rates.each.as_ref().unwrap().len() <= MAX_KEYS + 1);
+        assert!(limiters.each.as_ref().unwrap().len() <= MAX_KEYS + 1);
     }
 }

@@ -4,6 +4,7 @@ use super::{log::Log, service_manager};
 use crate::{
     command_line::CommandLine,
     config::{Given, Live, Loaded, Problems, Reload, resolve},
+    limits::descriptors,
     sockets::Passed,
 };
 use tracing::{error, info, warn};
@@ -56,6 +57,9 @@ impl Reloading {
     fn take_over(&mut self, given: Vec<Given>, live: Live) -> String {
         let (now, later) = changes(&mut self.read.running, given);
         self.log.change(&live.log);
+        if live.limits.connections != self.reload.live().limits.connections {
+            descriptors::raise(&live.limits);
+        }
         // Also when nothing else has changed: what a path leads to may have.
         self.reload.apply(live);
         if later.is_empty() {

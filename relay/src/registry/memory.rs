@@ -1,7 +1,7 @@
 //! The registry of a single relay, in memory.
 
 use super::{Agent, Ending, RegisterError, Registration, Registry};
-use crate::limits;
+use crate::{config::Live, limits};
 use converge_proto::{
     Id,
     rendezvous::{
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 /// Agents of this process.
 #[derive(Clone)]
 pub struct MemoryRegistry {
+    live: watch::Receiver<Live>,
     state: Arc<Mutex<State>>,
     appearances: Arc<watch::Sender<u64>>,
 }
@@ -32,18 +33,24 @@ struct State {
 }
 
 impl MemoryRegistry {
-    /// A registry that keeps IDs for `reservation` and has room for `max_agents`.
-    pub fn new(reservation: Duration, max_agents: usize) -> Self {
+    /// A registry that keeps IDs for `reservation` and has room for as many agents as `live` says at each time.
+    pub fn new(reservation: Duration, live: watch::Receiver<Live>) -> Self {
         let state = State {
-            table: IdTable::new(reservation, max_agents, limits::MAX_RESERVATIONS),
+            table: IdTable::new(reservation, usize::MAX, limits::MAX_RESERVATIONS),
             agents: HashMap::new(),
         };
-        Self { state: Arc::new(Mutex::new(state)), appearances: Arc::new(watch::Sender::new(0)) }
+        Self { live, state: Arc::new(Mutex::new(state)), appearances: Arc::new(watch::Sender::new(0)) }
     }
 
-    /// The state with all reservations that have ended removed. Each call does so, so no timer is needed.
+    /// The state with all reservations that have ended removed, and the limit of this moment. Each call does so, so no
+    /// timer is needed.
     fn state(&self) -> MutexGuard<'_, State> {
+        let most_agents = match self.live.borrow().limits.agents {
+            0 => usize::MAX,
+            most => most as usize,
+        };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.table.set_max_ids(most_agents);
         state.table.handle_timeout(Instant::now());
         state
     }

@@ -7,13 +7,20 @@ pub mod client;
 
 use converge_certs::Identity;
 use converge_proto::{CertificatePin, RelayUrl, rendezvous::messages::Name};
-use converge_relay::{Config, Downloads, PagesSettings, Relay, Sockets, Stopped, limits::Limits};
+use converge_relay::{
+    Config, Downloads, PagesSettings, Relay, Sockets, Stopped,
+    config::{Live, Reload},
+    limits::Limits,
+};
 use converge_transport::{CloseCode, DialOptions, Link, LinkError, Role, StreamError, dial};
 use std::{
     fmt::Debug,
     net::SocketAddr,
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tempfile::TempDir;
@@ -79,7 +86,7 @@ impl RelayBuilder {
     }
 
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.config.limits = limits;
+        self.config.live.limits = Arc::new(limits);
         self
     }
 
@@ -124,7 +131,7 @@ impl RelayBuilder {
         count_complaints();
         let pin = self.pin();
         let relay = Relay::bind_with(self.config, self.sockets).unwrap();
-        let addresses = relay.addresses().clone();
+        let (addresses, reload) = (relay.addresses().clone(), relay.reload());
         let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
         let running = tokio::spawn(relay.run(stop.clone(), stop_now.clone()));
         TestRelay {
@@ -132,6 +139,7 @@ impl RelayBuilder {
             pin,
             listen: addresses.listen,
             http: addresses.http.unwrap(),
+            reload,
             stop,
             stop_now,
             running,
@@ -147,6 +155,7 @@ pub struct TestRelay {
     pub pin: CertificatePin,
     pub listen: SocketAddr,
     pub http: SocketAddr,
+    reload: Reload,
     stop: CancellationToken,
     stop_now: CancellationToken,
     running: JoinHandle<Stopped>,
@@ -165,6 +174,11 @@ impl TestRelay {
 
     pub async fn link(&self, by: By, role: Role<'_>) -> Link {
         soon("a link", dial(&self.url_by(by), &DialOptions::default(), role)).await.unwrap()
+    }
+
+    /// Other limits from now on, as after SIGHUP.
+    pub fn limit(&self, limits: Limits) {
+        self.reload.apply(Live { limits: Arc::new(limits), ..self.reload.live() });
     }
 
     /// Tells the relay to stop, and lets it drain.

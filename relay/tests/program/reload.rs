@@ -2,6 +2,10 @@
 
 use crate::relay::{Files, Running};
 use rustix::process::Signal;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 const LISTEN: &str = "[listen]\nlisten = '127.0.0.1:0'\n";
 
@@ -58,6 +62,32 @@ fn broken_file_changes_nothing_and_says_so() {
     relay.signal(Signal::HUP);
     relay.logs("the configuration was read again changed=\"drain-timeout\"");
     assert!(!relay.log().contains("DEBUG"));
+    relay.signal(Signal::TERM);
+    assert!(relay.ended().success());
+}
+
+#[test]
+fn limits_change_while_it_runs() {
+    let (files, mut relay) = relay_with("http = '127.0.0.1:0'\n");
+    let address = relay.printed("http:").trim_start_matches("ws://").to_owned();
+    let answer = || {
+        let mut connection = TcpStream::connect(&address).unwrap();
+        let request = "POST / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\nContent-Length: 9\r\n\r\n";
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        connection.read_exact(&mut status).unwrap();
+        String::from_utf8_lossy(&status).into_owned()
+    };
+    assert_ne!(answer(), "HTTP/1.1 413");
+    files.write(&format!(
+        "{LISTEN}http = '127.0.0.1:0'\n[limits]\nmax-body-bytes = 8\nmax-connections = 2000000000\n\
+         max-streams-per-link = 8\n"
+    ));
+    relay.signal(Signal::HUP);
+    relay.logs("the configuration was read again changed=\"max-connections, max-body-bytes\"");
+    relay.logs("taken over only by a restart keys=\"max-streams-per-link\"");
+    relay.logs("the system allows fewer open files");
+    assert_eq!(answer(), "HTTP/1.1 413");
     relay.signal(Signal::TERM);
     assert!(relay.ended().success());
 }

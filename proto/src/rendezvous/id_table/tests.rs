@@ -115,6 +115,19 @@ fn full_table_refuses_newcomers_and_keeps_its_own() {
 }
 
 #[test]
+fn table_that_became_too_small_keeps_its_own_and_takes_no_other() {
+    let mut fixture = Fixture::new(2);
+    fixture.claim(1, Some("build")).unwrap();
+    fixture.claim(2, Some("other")).unwrap();
+    fixture.table.set_max_ids(1);
+    assert!(fixture.claim(1, Some("build")).is_ok());
+    fixture.table.give_up(&id("other"), LinkNumber(2));
+    assert_eq!(fixture.claim(3, None), Err(TableFull));
+    fixture.table.set_max_ids(2);
+    assert!(fixture.claim(3, None).is_ok());
+}
+
+#[test]
 fn generator_that_finds_no_free_id_is_an_error_not_a_loop() {
     let mut fixture = Fixture::new(10);
     fixture.claim(1, Some("same")).unwrap();

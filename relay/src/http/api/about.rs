@@ -95,7 +95,7 @@ pub(super) async fn info(_: MayRead, State(shared): State<Arc<Shared>>) -> Json<
         sessions,
         reservations: shared.registry.reservations().len(),
         event,
-        max_agents: shared.gate.limits.agents,
+        max_agents: shared.gate.limits().agents,
         max_sessions_per_agent: shared.gate.sessions_per_agent(),
     })
 }
