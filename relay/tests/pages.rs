@@ -5,7 +5,10 @@
 mod common;
 
 use common::{By, TestRelay, a_relay, soon};
-use converge_relay::{PagesSettings, SessionsPage};
+use converge_relay::{
+    PagesSettings, SessionsPage,
+    limits::{Limits, Proxies},
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -155,4 +158,41 @@ async fn live_updates_tell_who_comes_and_goes_until_the_relay_drains() {
     relay.drain();
     assert_eq!(events.next().await, None);
     relay.stopped().await;
+}
+
+#[tokio::test]
+async fn browsers_of_one_address_leave_room_for_others() {
+    let trusted = vec!["127.0.0.1/32".parse().unwrap()];
+    let proxies = Proxies { trusted, ..Proxies::default() };
+    let limits =
+        Limits { watching_browsers: 3, watching_browsers_per_address: 2, proxies, ..Limits::default() };
+    let relay = a_relay().with_limits(limits).start();
+    let path = "/sessions/live";
+    let of = |last: u8| format!("X-Forwarded-For: 192.0.2.{last}\r\n");
+    let mut watching = Vec::new();
+    for last in [1, 1, 2] {
+        let mut events = Events(BufReader::new(ask(&relay, path, &of(last)).await));
+        events.next().await.unwrap();
+        watching.push(events);
+        if watching.len() == 2 {
+            let refused = get(&relay, path, &of(1)).await;
+            assert!(has_status(&refused, 429) && refused.contains("at your address"), "{refused}");
+            assert!(refused.to_lowercase().contains("retry-after: 30"), "{refused}");
+        }
+    }
+    let refused = get(&relay, path, &of(3)).await;
+    assert!(has_status(&refused, 503) && refused.contains("too many browsers watch"), "{refused}");
+    assert!(has_status(&get(&relay, "/sessions", &format!("{}{BROWSER}", of(1))).await, 200));
+    // Who closes the page makes room.
+    drop(watching.swap_remove(0));
+    let back = async {
+        loop {
+            let mut events = Events(BufReader::new(ask(&relay, path, &of(1)).await));
+            if events.next().await.is_some() {
+                break;
+            }
+        }
+    };
+    soon("room", back).await;
+    relay.stop().await;
 }

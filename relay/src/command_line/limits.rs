@@ -169,6 +169,24 @@ pub struct Limits {
         hide_short_help = true
     )]
     pub max_waiting_clients_per_address: Option<u32>,
+    /// Browsers that watch the page of sessions live at the same time; 0: no limit
+    #[arg(
+        long,
+        env = "CONVERGE_MAX_WATCHING_BROWSERS",
+        value_name = "NUMBER",
+        default_value = "512",
+        hide_short_help = true
+    )]
+    pub max_watching_browsers: Option<u32>,
+    /// Browsers of one address that watch the page of sessions live at the same time; 0: no limit
+    #[arg(
+        long,
+        env = "CONVERGE_MAX_WATCHING_BROWSERS_PER_ADDRESS",
+        value_name = "NUMBER",
+        default_value = "64",
+        hide_short_help = true
+    )]
+    pub max_watching_browsers_per_address: Option<u32>,
     /// Bytes per second of one session, in each direction, at least 16384; 0: no limit
     #[arg(
         long,
@@ -227,6 +245,8 @@ group!(
         max_sessions_per_agent,
         max_waiting_clients,
         max_waiting_clients_per_address,
+        max_watching_browsers,
+        max_watching_browsers_per_address,
         session_bytes_per_second,
         agent_bytes_per_second,
         max_header_bytes,

@@ -30,6 +30,7 @@ pub(crate) struct Gate {
     agents: Arc<Census>,
     sessions: Arc<Census>,
     waiting: Arc<Census>,
+    watching: Arc<Census>,
     /// By address, where that is the peer's own.
     rates: Rates,
     /// The same for first packets of QUIC, whose address may be anybody's: what a stranger sends in another's name must not
@@ -69,6 +70,7 @@ impl Gate {
             agents: Arc::default(),
             sessions: Arc::default(),
             waiting: Arc::default(),
+            watching: Arc::default(),
             rates: Rates::default(),
             unproven: Rates::default(),
             handshakes: Arc::default(),
@@ -198,6 +200,16 @@ impl Gate {
     /// Clients that wait now.
     pub(crate) fn waiting_count(&self) -> usize {
         self.waiting.count()
+    }
+
+    /// A browser that watches the page of sessions live.
+    pub(crate) fn watch(&self, peer: IpAddr) -> Result<Stay, Refusal> {
+        let limits = self.limits();
+        let most = Most { all: limits.watching_browsers, each: limits.watching_browsers_per_address };
+        self.watching.enter(Some(peer), most).map_err(|full| match full {
+            Full::All => self.refused(Refusal::WatchingBrowsers, peer),
+            Full::Address => self.refused(Refusal::WatchingBrowsersOfAddress, peer),
+        })
     }
 
     /// Sessions that an agent may have that registers now.

@@ -62,6 +62,10 @@ refusals! {
         "too many clients are waiting on this relay; try again later",
     WaitingClientsOfAddress "waiting_clients_of_address"
         "too many clients from your address are waiting; end some and try again",
+    WatchingBrowsers "watching_browsers"
+        "too many browsers watch this page live; reload it to see what is new",
+    WatchingBrowsersOfAddress "watching_browsers_of_address"
+        "too many browsers at your address watch this page live; close some, or reload it to see what is new",
     Body "body"
         "the body of the request is larger than this relay takes; send less at a time",
     SlowRequest "slow_request"
@@ -78,6 +82,7 @@ impl Refusal {
     pub fn retry_after(self) -> Duration {
         Duration::from_secs(match self {
             Self::Handshakes | Self::HandshakeRate | Self::HandshakeRateOfAddress | Self::SlowRequest => 5,
+            Self::WatchingBrowsers | Self::WatchingBrowsersOfAddress => 30,
             _ => 60,
         })
     }
@@ -90,6 +95,7 @@ impl Refusal {
                 | Self::HandshakeRateOfAddress
                 | Self::AgentsOfAddress
                 | Self::WaitingClientsOfAddress
+                | Self::WatchingBrowsersOfAddress
         )
     }
 }

@@ -34,6 +34,10 @@ pub struct Limits {
     pub waiting_clients: u32,
     /// The same of one address.
     pub waiting_clients_per_address: u32,
+    /// Browsers that watch the page of sessions live. Each holds a connection; the page itself is for everybody.
+    pub watching_browsers: u32,
+    /// The same of one address. A company's people may share one.
+    pub watching_browsers_per_address: u32,
     /// Bytes per second of one session, in each direction.
     pub session_bytes_per_second: u64,
     /// Bytes per second of all sessions of one agent, in each direction, shared fairly.
@@ -62,6 +66,8 @@ impl Default for Limits {
             streams_per_link: 32,
             waiting_clients: 4096,
             waiting_clients_per_address: 256,
+            watching_browsers: 512,
+            watching_browsers_per_address: 64,
             session_bytes_per_second: 0,
             agent_bytes_per_second: 0,
             header_bytes: 16 * 1024,

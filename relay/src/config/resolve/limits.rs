@@ -31,6 +31,10 @@ pub(super) fn limits(said: &command_line::Limits) -> Limits {
         waiting_clients_per_address: said
             .max_waiting_clients_per_address
             .unwrap_or(default.waiting_clients_per_address),
+        watching_browsers: said.max_watching_browsers.unwrap_or(default.watching_browsers),
+        watching_browsers_per_address: said
+            .max_watching_browsers_per_address
+            .unwrap_or(default.watching_browsers_per_address),
         session_bytes_per_second: said.session_bytes_per_second.unwrap_or(default.session_bytes_per_second),
         agent_bytes_per_second: said.agent_bytes_per_second.unwrap_or(default.agent_bytes_per_second),
         header_bytes: said.max_header_bytes.unwrap_or(default.header_bytes),

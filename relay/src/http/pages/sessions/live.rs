@@ -12,14 +12,16 @@ use super::{
     window::{Update, Window},
 };
 use crate::{
+    accept::refusal,
     directory::Directory,
     http::{Connection, pages::PagesSettings},
+    limits::Stay,
     shared::Shared,
 };
 use axum::{
     Extension,
     extract::State,
-    http::{HeaderMap, HeaderName, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, Uri, header},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -32,13 +34,11 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Browsers that watch at the same time. Each holds a connection; the page without live updates is for everybody.
-const MAX_BROWSERS: usize = 512;
 /// How often a browser is told something.
 const TICK: Duration = Duration::from_secs(1);
 /// Proxies cut connections on which nothing happens; most after a minute, some after half of one.
@@ -54,7 +54,6 @@ pub(crate) struct Live {
     board: Mutex<Board>,
     ticks: watch::Sender<u64>,
     somebody: Notify,
-    browsers: Arc<Semaphore>,
 }
 
 impl Live {
@@ -63,7 +62,6 @@ impl Live {
             board: Mutex::new(Board::new(Shows::new(settings))),
             ticks: watch::Sender::new(0),
             somebody: Notify::new(),
-            browsers: Arc::new(Semaphore::new(MAX_BROWSERS)),
         }
     }
 
@@ -110,9 +108,9 @@ pub(in crate::http) async fn live(
     if let Err(refusal) = gate::check(&shared, &connection, &headers).await {
         return *refusal;
     }
-    let Ok(permit) = shared.pages.live.browsers.clone().try_acquire_owned() else {
-        let words = "too many browsers watch this page live; reload it to see what is new\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "30")], words).into_response();
+    let stay = match shared.gate.watch(connection.peer.address.ip()) {
+        Ok(stay) => stay,
+        Err(refused) => return refusal::response(refused),
     };
     // Subscribed before the first look, so that nothing falls between the two.
     let ticks = shared.pages.live.ticks.subscribe();
@@ -124,7 +122,7 @@ pub(in crate::http) async fn live(
         ticks,
         until: Instant::now() + MAX_TIME,
         shared,
-        _permit: permit,
+        _stay: stay,
     };
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
@@ -142,7 +140,7 @@ struct Browser {
     ticks: watch::Receiver<u64>,
     until: Instant,
     shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
+    _stay: Stay,
 }
 
 impl Browser {
