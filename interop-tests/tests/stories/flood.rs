@@ -1,20 +1,23 @@
 //! Thousands of strangers at once, while somebody works: connections that say nothing, registrations that prove
-//! nothing, and everything too large.
+//! nothing, tokens that are wrong, and everything too large.
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use converge_certs::{Trust, TrustConfig};
 use converge_interop_tests::{
-    Carrier, Process, Setup,
+    Agent, Carrier, Process, Relay, Setup,
     crowd::raise_descriptors,
     process::{PATIENCE, eventually, run},
+    programs, setup,
 };
 use converge_proto::{
-    HostKey, RelayUrl,
-    rendezvous::{AgentInfo, Message, RefusalCode, Refused, Register},
+    CarrierChoice, HostKey, Id, RelayUrl,
+    rendezvous::{
+        AgentInfo, ClientInfo, Connect, Message, RefusalCode, Refused, Register, SessionKind, messages::Name,
+    },
     version::ProtocolVersion,
 };
-use converge_transport::Link;
+use converge_transport::{DialOptions, Link, Role, dial};
 use futures_util::{StreamExt, stream};
 use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -24,10 +27,11 @@ use ssh_key::{
 };
 use std::{
     collections::BTreeMap,
+    fs,
     io::Read,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     os::unix::process::CommandExt,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -45,6 +49,11 @@ const SILENT_TCP: u32 = 2000;
 const SILENT_QUIC: u32 = 1000;
 /// Registrations with a wrong proof.
 const WRONG_PROOFS: u32 = 1000;
+/// Agents and clients with a wrong token, on each carrier.
+const WRONG_TOKENS: u32 = 250;
+/// Of all of them, at the same time: fewer than the answers that the relay keeps back at once (256), so that each of them is a
+/// late one.
+const WRONG_TOKENS_AT_ONCE: usize = 200;
 /// Requests of each kind that are too large.
 const OVERSIZED: u32 = 50;
 /// The strangers' addresses.
@@ -67,13 +76,14 @@ fn flood_of_strangers_disturbs_nobody_over_websocket() {
 fn flood_of_strangers_disturbs_nobody(setup: &mut Setup) -> Result<()> {
     raise_descriptors();
     converge_certs::install_provider();
+    let token = want_tokens(setup)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let relay: RelayUrl = setup.relay.url.parse()?;
     let tls = SocketAddr::new(relay.host().parse()?, relay.port());
     let cleartext: SocketAddr = setup.relay.http.trim_start_matches("ws://").parse()?;
     let initials = first_packets(&runtime, SILENT_QUIC)?;
 
-    let session = Download::start(setup)?;
+    let session = Download::start(setup, &token)?;
     let begun = Mark::of(&session);
     std::thread::sleep(QUIET_TIME);
     let before = begun.mib_per_second(&session);
@@ -92,6 +102,9 @@ fn flood_of_strangers_disturbs_nobody(setup: &mut Setup) -> Result<()> {
             silent_http.len()
         );
         wrong_proofs(tls).await?;
+        let begun = Mark::of(&session);
+        wrong_tokens(&relay, &setup.agent.id.parse()?).await?;
+        println!("the session had {:.0} MiB/s during these", begun.mib_per_second(&session));
         oversized(cleartext).await?;
         anyhow::Ok((silent_tls, silent_http))
     })?;
@@ -122,12 +135,30 @@ fn flood_of_strangers_disturbs_nobody(setup: &mut Setup) -> Result<()> {
     drop(session);
     // Newcomers are served as ever.
     let mut ssh = setup.openssh("ssh")?;
-    assert_eq!(run(ssh.args(["echo", "well"]), b"")?.success()?.text(), "well\n");
+    ssh.env("CONVERGE_TOKEN", &token).args(["echo", "well"]);
+    assert_eq!(run(&mut ssh, b"")?.success()?.text(), "well\n");
     let job = setup.new_job("after")?;
     let mut agent = setup.agent_command(&job)?;
-    let mut agent = Process::start("after", &mut agent, setup.path())?;
+    let mut agent = Process::start("after", agent.env("CONVERGE_TOKEN", &token), setup.path())?;
     agent.wait_for("its address", |line| line.contains("ssh").then_some(()))?;
     Ok(())
+}
+
+/// Puts a relay that wants tokens in the place of the setup's, and an agent that has one. Returns the token.
+fn want_tokens(setup: &mut Setup) -> Result<String> {
+    let directory = setup.path().join("with-tokens");
+    fs::create_dir(&directory)?;
+    let file = directory.join("tokens.toml");
+    let mut create = Command::new(programs::own("converge-relay")?);
+    setup::clean(&mut create).args(["token", "create", "--name", "flood", "--scope", "agent,client"]);
+    create.arg("--tokens-file").arg(&file);
+    let token = run(&mut create, b"")?.success()?.text().trim().to_owned();
+    let mut relay = Relay::command(&directory, "127.0.0.1:0")?;
+    relay.args(["--agent-auth", "token", "--client-auth", "token", "--tokens-file"]).arg(&file);
+    setup.relay = Relay::start_as("relay-with-tokens", &mut relay, setup.path())?;
+    let mut agent = setup.agent_command(&setup.job())?;
+    setup.agent = Agent::start_as("agent-with-token", agent.env("CONVERGE_TOKEN", &token), setup.path())?;
+    Ok(token)
 }
 
 /// A session in which the agent sends as fast as it can.
@@ -137,8 +168,9 @@ struct Download {
 }
 
 impl Download {
-    fn start(setup: &Setup) -> Result<Self> {
+    fn start(setup: &Setup, token: &str) -> Result<Self> {
         let mut command = setup.openssh("ssh")?;
+        command.env("CONVERGE_TOKEN", token);
         command.arg("cat /dev/zero").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         // `converge` starts ssh, and both are to end.
         let mut ssh = command.process_group(0).spawn()?;
@@ -286,6 +318,88 @@ async fn wrong_proof(endpoint: &Endpoint, relay: SocketAddr) -> Result<&'static 
         Ok(RefusalCode::BAD_PROOF) => Ok("told that the proof is wrong"),
         Ok(code) => bail!("refused otherwise: {code}"),
         Err(_) => Ok("link closed"),
+    }
+}
+
+/// Agents and clients whose token nobody has made. Each is told so, soon or late.
+async fn wrong_tokens(relay: &RelayUrl, id: &Id) -> Result<()> {
+    let begun = Instant::now();
+    let kinds = [
+        (Carrier::Quic, "agent"),
+        (Carrier::Quic, "client"),
+        (Carrier::WebSocket, "agent"),
+        (Carrier::WebSocket, "client"),
+    ];
+    let outcomes: Vec<_> =
+        stream::iter((0..WRONG_TOKENS).flat_map(|number| kinds.map(|kind| (number, kind))))
+            .map(|(number, (carrier, who))| async move {
+                let outcome = timeout(PATIENCE, wrong_token(relay, id, number, carrier, who)).await;
+                let outcome =
+                    outcome.with_context(|| format!("no answer to an {who} with a wrong token"))??;
+                anyhow::Ok((format!("{who} on {carrier}"), outcome))
+            })
+            .buffer_unordered(WRONG_TOKENS_AT_ONCE)
+            .collect()
+            .await;
+    let mut counts = BTreeMap::new();
+    for outcome in outcomes {
+        *counts.entry(outcome?).or_insert(0) += 1;
+    }
+    println!("wrong tokens, in {:.1} s: {counts:?}", begun.elapsed().as_secs_f64());
+    for (carrier, who) in kinds {
+        let told = counts.get(&(format!("{who} on {carrier}"), TOLD)).copied().unwrap_or_default();
+        ensure!(told > WRONG_TOKENS / 2, "{told} {who}s on {carrier} got as far as their token");
+    }
+    Ok(())
+}
+
+const TOLD: &str = "told that the token is wrong";
+
+async fn wrong_token(
+    relay: &RelayUrl,
+    id: &Id,
+    number: u32,
+    carrier: Carrier,
+    who: &str,
+) -> Result<&'static str> {
+    let carriers = match carrier {
+        Carrier::Quic => CarrierChoice::Quic,
+        Carrier::WebSocket => CarrierChoice::WebSocket,
+    };
+    let role = if who == "agent" { Role::Agent } else { Role::Client(id) };
+    let link = match dial(&relay.clone().with_carriers(carriers), &DialOptions::default(), role).await {
+        Ok(link) => link,
+        Err(error) if error.may_pass() => return Ok("not let in"),
+        Err(error) => bail!("neither served nor refused: {error}"),
+    };
+    // Some of them look like those of a CI system.
+    let token = if number.is_multiple_of(5) { format!("e{number}.x.y") } else { format!("{number:043}") };
+    let token = Some(token.parse()?);
+    let first = if who == "agent" {
+        let key = PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[1; 32])), "")?;
+        let exporter = link.exporter().context("there is TLS")?;
+        Register {
+            wanted: None,
+            host_key: HostKey::new(key.public_key())?,
+            proof: Some(converge_proto::rendezvous::proof_over_exporter(&key, &exporter)?),
+            agent: AgentInfo::default(),
+            token,
+            fell_back: None,
+        }
+        .to_frame()
+    } else {
+        let client = ClientInfo { software: Name::new("flood"), address: None };
+        let (id, kind) = (id.clone(), SessionKind::Raw);
+        Connect { id, kind, client, wait_ms: 0, session: None, token, resume: None, fell_back: None }
+            .to_frame()
+    };
+    let mut stream = link.open_stream().await?;
+    stream.send.write_frame(&first).await?;
+    let frame = stream.recv.read_frame().await?.context("no answer")?;
+    match Refused::from_frame(&frame)?.code {
+        RefusalCode::UNAUTHORIZED => Ok(TOLD),
+        RefusalCode::LIMIT => Ok("met a limit"),
+        code => bail!("refused otherwise: {code}"),
     }
 }
 
