@@ -2,15 +2,21 @@
 
 mod issuer;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use converge_interop_tests::{
-    Agent, Process, Setup,
-    process::{eventually, run},
+    Agent, Carrier, Process, Setup,
+    process::{PATIENCE, eventually, run},
     programs,
 };
 use issuer::{Issuer, RUNNER_TOKEN};
 use serde_json::json;
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    time::Duration,
+};
 
 on_both_carriers! {
     tokens_let_in_whom_they_are_for,
@@ -262,6 +268,87 @@ fn github_job_gets_its_token_by_itself(setup: &mut Setup) -> Result<()> {
     ssh.args(["ssh", "--wait", "50s", &allowed.address]).args(setup.ssh_options()).arg("true");
     run(&mut ssh, b"")?.success()?;
     assert!(issuer.asked_for("/token") > before, "a token for each registration");
+    Ok(())
+}
+
+#[test]
+fn keys_of_an_issuer_are_fetched_once_for_everybody() {
+    crate::tell(Carrier::WebSocket, issuer_changes_its_key_and_goes_away);
+}
+
+/// Asks for a session with a job that is not there, as a foreign tool does. 404 is the answer to somebody who was let in.
+fn let_in(relay: &str, token: &str) -> Result<(u16, String)> {
+    let mut connection = TcpStream::connect(relay)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        connection,
+        "GET /client/nobody HTTP/1.1\r\nHost: relay\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Authorization: Bearer {token}\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, answer))
+}
+
+/// The same for twenty at once, who all get this status and these words.
+fn all_get(relay: &str, token: &str, status: u16, words: &str) -> Result<()> {
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..20).map(|_| scope.spawn(|| let_in(relay, token))).collect();
+        for one in asking {
+            let (got, answer) = one.join().ok().context("a thread has panicked")??;
+            ensure!(got == status && answer.contains(words), "wanted {status} and {words:?}, got {answer}");
+        }
+        Ok(())
+    })
+}
+
+fn issuer_changes_its_key_and_goes_away(setup: &mut Setup) -> Result<()> {
+    let issuer = Issuer::start(&setup.path().join("issuer"))?;
+    let config = setup.path().join("relay.toml");
+    let text = format!(
+        "[access]\nagent-auth = 'none'\nclient-auth = 'token'\n[[access.oidc]]\nissuer = '{}'\n\
+         audience = 'https://relay.example'\nscopes = ['client']\n",
+        issuer.url
+    );
+    fs::write(&config, &text)?;
+    let config = config.display().to_string();
+    let start = |name| -> Result<(Process, String)> {
+        let arguments = ["--config", &config, "--handshake-rate-per-address", "0"];
+        let (mut relay, _) = relay(setup, name, &arguments, Some(&issuer))?;
+        let http = relay
+            .wait_for("its cleartext URL", |line| line.strip_prefix("http:  ws://").map(str::to_owned))?;
+        Ok((relay, http))
+    };
+    let (_relay, http) = start("oidc")?;
+    let claims = issuer.claims(&json!({}));
+    let old = issuer.sign(&claims)?;
+    all_get(&http, &old, 404, "no agent")?;
+    assert_eq!(issuer.asked_for("/keys"), 1, "twenty wait for one fetch");
+
+    issuer.take_another_key("second")?;
+    let new = issuer.sign(&claims)?;
+    all_get(&http, &new, 503, "has no such key yet")?;
+    all_get(&http, &old, 404, "no agent")?;
+    assert_eq!(issuer.asked_for("/keys"), 1, "not more often than every 30 seconds");
+    eventually("the new key", || {
+        std::thread::sleep(Duration::from_millis(200));
+        let_in(&http, &new).ok().filter(|(status, _)| *status == 404)
+    })?;
+    all_get(&http, &new, 404, "no agent")?;
+    all_get(&http, &old, 404, "no agent")?;
+    assert_eq!(issuer.asked_for("/keys"), 2);
+
+    issuer.go_away();
+    let before = issuer.connections();
+    all_get(&http, &new, 404, "no agent")?;
+    assert_eq!(issuer.connections(), before, "what is there is used");
+    let (_relay, http) = start("oidc-alone")?;
+    for _ in 0..2 {
+        all_get(&http, &new, 503, "the relay cannot check the token now: the keys of https://localhost")?;
+    }
+    assert_eq!(issuer.connections(), before + 1, "forty tokens, one try");
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -33,7 +33,13 @@ pub(super) struct Issuer {
 }
 
 struct State {
+    /// What it signs with.
     key: Key,
+    /// What it lists besides.
+    older: Vec<Key>,
+    /// It hangs up on everybody.
+    is_away: bool,
+    connections: usize,
     /// What `/token` signs, but for the audience.
     claims: Value,
     /// Paths that were asked for.
@@ -71,11 +77,23 @@ impl Issuer {
         let config = Arc::new(identity.server_config(&[])?);
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let url = format!("https://localhost:{}", listener.local_addr()?.port());
-        let key = Key::generate("first")?;
-        let state = Arc::new(Mutex::new(State { key, claims: json!({}), asked: Vec::new() }));
+        let state = Arc::new(Mutex::new(State {
+            key: Key::generate("first")?,
+            older: Vec::new(),
+            is_away: false,
+            connections: 0,
+            claims: json!({}),
+            asked: Vec::new(),
+        }));
         let (server_state, server_url) = (state.clone(), url.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let mut state = server_state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.connections += 1;
+                if state.is_away {
+                    continue;
+                }
+                drop(state);
                 let Ok(tls) = ServerConnection::new(config.clone()) else { return };
                 // Who goes away, or does not trust us, is not the issuer's matter.
                 let _ = answer(StreamOwned::new(tls, stream), &server_state, &server_url);
@@ -109,17 +127,36 @@ impl Issuer {
 
     /// A signed token with these claims.
     pub(super) fn sign(&self, claims: &Value) -> Result<String> {
-        sign(&self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).key, claims)
+        sign(&self.state.lock().unwrap_or_else(PoisonError::into_inner).key, claims)
     }
 
     /// What `/token` signs from now on.
     pub(super) fn offer(&self, claims: Value) {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).claims = claims;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).claims = claims;
+    }
+
+    /// Signs with another key from now on, and lists the old one as long as nothing else is said.
+    pub(super) fn take_another_key(&self, id: &str) -> Result<()> {
+        let key = Key::generate(id)?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut state.key, key);
+        state.older.push(old);
+        Ok(())
+    }
+
+    /// Hangs up on everybody from now on.
+    pub(super) fn go_away(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_away = true;
+    }
+
+    /// Connections that there were.
+    pub(super) fn connections(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).connections
     }
 
     /// How often a path was asked for.
     pub(super) fn asked_for(&self, path: &str) -> usize {
-        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.asked.iter().filter(|asked| asked.starts_with(path)).count()
     }
 }
@@ -149,17 +186,17 @@ fn answer(
     let path = head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
     let has_runner_token =
         head.iter().any(|line| line.eq_ignore_ascii_case(&format!("authorization: bearer {RUNNER_TOKEN}")));
-    let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let body = match path.split('?').next().unwrap_or_default() {
         "/.well-known/openid-configuration" => {
             Some(json!({"issuer": url, "jwks_uri": format!("{url}/keys")}))
         }
         "/keys" => {
-            let Key { id, modulus, .. } = &state.key;
-            Some(json!({"keys": [
-                {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": id, "n": modulus, "e": "AQAB"},
-                {"kty": "of a kind", "that": "nobody knows"},
-            ]}))
+            let listed = state.older.iter().chain([&state.key]).map(|Key { id, modulus, .. }| {
+                json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": id, "n": modulus, "e": "AQAB"})
+            });
+            let strange = json!({"kty": "of a kind", "that": "nobody knows"});
+            Some(json!({"keys": listed.chain([strange]).collect::<Vec<_>>()}))
         }
         "/token" if has_runner_token => {
             let audience = path.split("audience=").nth(1).unwrap_or_default();

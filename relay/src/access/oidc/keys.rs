@@ -3,19 +3,22 @@
 //! * Keys are fetched at most once in [`RETRY`] for each issuer, whatever strangers send.
 //! * A fetch is a task of its own: a peer that goes away does not end what others wait for.
 //! * Keys that are there are used while newer ones are fetched, and for [`KEEP`] while the issuer is away.
+//! * A key is unknown when it was not among those that were asked for after the token had come. Until then it cannot be told.
 
-use super::fetch;
+use super::fetch::{self, FetchError};
 use converge_transport::ProxyChoice;
+use futures_util::future::BoxFuture;
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, Jwk, PublicKeyUse},
 };
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
@@ -38,6 +41,27 @@ pub(super) struct KeySource {
 pub struct IssuerKeys {
     /// As many as there are entries in the configuration, over its changes.
     issuers: Mutex<HashMap<KeySource, Arc<Issuer>>>,
+    fetch: Fetch,
+}
+
+/// How keys come here.
+#[derive(Clone)]
+struct Fetch(Arc<dyn Fn(KeySource) -> Fetching + Send + Sync>);
+
+type Fetching = BoxFuture<'static, Result<Vec<Jwk>, FetchError>>;
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Self(Arc::new(|source| {
+            Box::pin(async move { fetch::keys(&source, &ProxyChoice::from_environment()).await })
+        }))
+    }
+}
+
+impl fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fetch")
+    }
 }
 
 /// Whether there is a key.
@@ -53,6 +77,7 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 struct Issuer {
     source: KeySource,
+    fetch: Fetch,
     state: Mutex<State>,
     /// How many fetches have ended.
     fetched: watch::Sender<u64>,
@@ -75,16 +100,12 @@ impl IssuerKeys {
     pub(super) async fn find(&self, source: &KeySource, id: Option<&str>, algorithm: Algorithm) -> Lookup {
         let issuer = self.issuer(source);
         let mut fetched = issuer.fetched.subscribe();
-        let mut has_waited = false;
+        let came = Instant::now();
         loop {
-            let found = issuer.look(id, algorithm, has_waited);
-            match found {
+            match issuer.look(id, algorithm, came) {
                 Look::Answer(lookup) => return lookup,
-                Look::Wait => {
-                    has_waited = true;
-                    // The sender lives as long as `issuer`.
-                    let _ = fetched.changed().await;
-                }
+                // The sender lives as long as `issuer`.
+                Look::Wait => _ = fetched.changed().await,
             }
         }
     }
@@ -104,6 +125,7 @@ impl IssuerKeys {
         let issuer = issuers.entry(source.clone()).or_insert_with(|| {
             Arc::new(Issuer {
                 source: source.clone(),
+                fetch: self.fetch.clone(),
                 state: Mutex::default(),
                 fetched: watch::Sender::new(0),
             })
@@ -118,7 +140,7 @@ enum Look {
 }
 
 impl Issuer {
-    fn look(self: &Arc<Self>, id: Option<&str>, algorithm: Algorithm, has_waited: bool) -> Look {
+    fn look(self: &Arc<Self>, id: Option<&str>, algorithm: Algorithm, came: Instant) -> Look {
         let mut state = self.state();
         let age = state.since.map(|since| since.elapsed());
         let key = if age.is_some_and(|age| age < KEEP) { find(&state.keys, id, algorithm) } else { None };
@@ -132,8 +154,7 @@ impl Issuer {
             (Some(key), _) => Lookup::Found(Box::new(key)),
             (None, _) if state.fetching.is_some() => return Look::Wait,
             (None, Some(trouble)) => Lookup::Unavailable(trouble.clone()),
-            // It was asked after the token came.
-            (None, None) if has_waited => Lookup::Unknown,
+            (None, None) if state.tried.is_some_and(|tried| tried >= came) => Lookup::Unknown,
             (None, None) => Lookup::Unavailable(format!(
                 "{} has no such key yet; its keys were fetched a moment ago, and will be again",
                 self.source.issuer
@@ -142,8 +163,7 @@ impl Issuer {
     }
 
     async fn fetch(self: Arc<Self>) {
-        let proxy = ProxyChoice::from_environment();
-        let result = fetch::keys(&self.source, &proxy).await;
+        let result = (self.fetch.0)(self.source.clone()).await;
         let mut state = self.state();
         match result {
             Ok(keys) => {
@@ -193,14 +213,18 @@ fn find(keys: &[Jwk], id: Option<&str>, algorithm: Algorithm) -> Option<Decoding
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn keys(values: &[serde_json::Value]) -> Vec<Jwk> {
         values.iter().map(|value| serde_json::from_value(value.clone()).unwrap()).collect()
     }
 
+    fn ed(id: &str) -> serde_json::Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": id, "alg": "EdDSA", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})
+    }
+
     #[test]
     fn only_public_keys_for_the_right_signatures_are_found() {
-        let ed = |id: &str| json!({"kty": "OKP", "crv": "Ed25519", "kid": id, "alg": "EdDSA", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
         let secret = json!({"kty": "oct", "kid": "s", "k": "AAAA"});
         let mut encryption = ed("e");
         encryption["use"] = json!("enc");
@@ -213,5 +237,140 @@ mod tests {
         assert!(find(&all, Some("c"), Algorithm::EdDSA).is_none());
         assert!(find(&all, None, Algorithm::EdDSA).is_none(), "which?");
         assert!(find(&all[..1], None, Algorithm::EdDSA).is_some());
+    }
+
+    /// An issuer that takes a moment for each answer, and those who ask for its keys.
+    struct World {
+        all: IssuerKeys,
+        source: KeySource,
+        listed: Arc<Mutex<Option<Vec<&'static str>>>>,
+        fetches: Arc<AtomicUsize>,
+    }
+
+    /// What came of a token, in a word.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Came {
+        Found,
+        Unknown,
+        Unavailable,
+    }
+    use Came::{Found, Unavailable, Unknown};
+
+    impl World {
+        fn new(listed: &[&'static str]) -> Self {
+            let listed = Arc::new(Mutex::new(Some(listed.to_vec())));
+            let fetches = Arc::new(AtomicUsize::new(0));
+            let (state, count) = (listed.clone(), fetches.clone());
+            let fetch = Fetch(Arc::new(move |_| {
+                count.fetch_add(1, Ordering::SeqCst);
+                let state = state.clone();
+                Box::pin(async move {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let listed = state.lock().unwrap().clone().ok_or(FetchError::Slow)?;
+                    Ok(keys(&listed.into_iter().map(ed).collect::<Vec<_>>()))
+                })
+            }));
+            let source = KeySource { issuer: "https://ci.example".to_owned(), jwks_url: None };
+            let all = IssuerKeys { fetch, ..IssuerKeys::default() };
+            Self { all, source, listed, fetches }
+        }
+
+        /// From now on; nothing is listed by an issuer that is away.
+        fn lists(&self, listed: Option<&[&'static str]>) {
+            *self.listed.lock().unwrap() = listed.map(<[_]>::to_vec);
+        }
+
+        async fn look(&self, id: &str) -> Came {
+            match self.all.find(&self.source, Some(id), Algorithm::EdDSA).await {
+                Lookup::Found(_) => Found,
+                Lookup::Unknown => Unknown,
+                Lookup::Unavailable(why) => {
+                    assert!(why.contains("https://ci.example"), "{why}");
+                    Unavailable
+                }
+            }
+        }
+
+        /// The same of many at once, who all hear the same.
+        async fn look_at_once(&self, id: &str) -> Came {
+            let came = futures_util::future::join_all((0..100).map(|_| self.look(id))).await;
+            assert!(came.iter().all(|one| *one == came[0]), "{came:?}");
+            came[0]
+        }
+
+        fn fetches(&self) -> usize {
+            self.fetches.load(Ordering::SeqCst)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_key_is_fetched_once_and_the_old_one_is_good_while_it_is_listed() {
+        let world = World::new(&["old"]);
+        assert_eq!((world.look_at_once("old").await, world.fetches()), (Found, 1));
+        world.lists(Some(&["old", "new"]));
+        assert_eq!(
+            (world.look_at_once("new").await, world.fetches()),
+            (Unavailable, 1),
+            "too soon to ask again"
+        );
+        assert_eq!(world.look("old").await, Found);
+        tokio::time::advance(RETRY).await;
+        assert_eq!((world.look_at_once("new").await, world.fetches()), (Found, 2));
+        assert_eq!((world.look_at_once("old").await, world.fetches()), (Found, 2));
+
+        // It is withdrawn: at the next fetch nobody is let in by it any more.
+        world.lists(Some(&["new"]));
+        tokio::time::advance(RETRY).await;
+        assert_eq!((world.look_at_once("made-up").await, world.fetches()), (Unknown, 3));
+        assert_eq!((world.look_at_once("old").await, world.fetches()), (Unavailable, 3));
+        tokio::time::advance(RETRY).await;
+        assert_eq!((world.look_at_once("old").await, world.fetches()), (Unknown, 4));
+        assert_eq!((world.look_at_once("new").await, world.fetches()), (Found, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn withdrawn_key_is_refused_half_an_hour_later_without_anything_new_coming() {
+        let world = World::new(&["old"]);
+        assert_eq!(world.look("old").await, Found);
+        world.lists(Some(&["new"]));
+        tokio::time::advance(REFRESH).await;
+        assert_eq!((world.look("old").await, world.fetches()), (Found, 1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(world.look_at_once("old").await, Found, "nobody waits for the fetch that it causes");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((world.look("old").await, world.fetches()), (Unavailable, 2));
+        tokio::time::advance(RETRY).await;
+        assert_eq!((world.look("old").await, world.fetches()), (Unknown, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn issuer_that_is_away_is_asked_once_by_all_and_its_keys_are_kept_for_a_while() {
+        let world = World::new(&[]);
+        world.lists(None);
+        assert_eq!((world.look_at_once("a").await, world.fetches()), (Unavailable, 1));
+        assert_eq!((world.look_at_once("a").await, world.fetches()), (Unavailable, 1), "at once");
+        world.lists(Some(&["a"]));
+        assert_eq!((world.look("a").await, world.fetches()), (Unavailable, 1));
+        tokio::time::advance(RETRY).await;
+        assert_eq!((world.look_at_once("a").await, world.fetches()), (Found, 2));
+
+        world.lists(None);
+        tokio::time::advance(RETRY).await;
+        assert_eq!((world.look_at_once("b").await, world.fetches()), (Unavailable, 3));
+        assert_eq!((world.look_at_once("a").await, world.fetches()), (Found, 3));
+        tokio::time::advance(KEEP).await;
+        assert_eq!((world.look_at_once("a").await, world.fetches()), (Unavailable, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn token_that_comes_during_a_fetch_may_be_of_a_newer_key() {
+        let world = World::new(&["old"]);
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            world.look("new").await
+        };
+        assert_eq!(tokio::join!(world.look("old"), late), (Found, Unavailable));
+        tokio::time::advance(RETRY).await;
+        assert_eq!((world.look("new").await, world.fetches()), (Unknown, 2));
     }
 }
