@@ -39,6 +39,14 @@ pub struct Download {
     pub sha256: String,
 }
 
+impl Download {
+    /// Whether it is an agent for Windows, by the name that `install.ps1` looks for.
+    pub(crate) fn is_agent_for_windows(&self) -> bool {
+        let machine = self.name.strip_prefix("converge-agent-windows-");
+        machine.and_then(|machine| machine.strip_suffix(".exe")).is_some()
+    }
+}
+
 /// Why a directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot offer the programs in {} for download: {source}", .directory.display())]

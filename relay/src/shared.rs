@@ -142,6 +142,10 @@ impl Shared {
             return InstallLines::default();
         }
         let installer = Installer::new(self.shown_url().clone());
-        InstallLines { shell: Some(installer.shell_line()), powershell: installer.powershell_line() }
+        InstallLines {
+            shell: Some(installer.shell_line()),
+            powershell: installer.powershell_line(),
+            powershell_agent: installer.powershell_agent_line(),
+        }
     }
 }

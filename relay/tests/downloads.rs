@@ -135,6 +135,24 @@ async fn scripts_are_written_for_the_public_url() {
 }
 
 #[tokio::test]
+async fn usage_knows_whether_there_is_an_agent_for_windows() {
+    let programs = some_programs();
+    let relay = a_relay().with_downloads_of(programs.path()).under("https://ci.example").start();
+    let path = "/usage?ci=other&os=windows&shell=pwsh";
+    let page = async || String::from_utf8(ask(&relay, "GET", path, "").await.1).unwrap();
+    let before = page().await;
+    assert!(
+        before.contains("There is no agent for Windows yet") && !before.contains("scriptblock"),
+        "{before}"
+    );
+    fs::write(programs.path().join("converge-agent-windows-x86_64.exe"), "MZ").unwrap();
+    let after = page().await;
+    assert!(after.contains("This relay hands out an agent for Windows"), "{after}");
+    assert!(after.contains("https://ci.example/install.ps1") && after.contains("scriptblock"), "{after}");
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_relay_without_downloads_says_so_and_harms_no_shell() {
     let relay = a_relay().start();
     for path in ["/install.sh", "/install.ps1", "/downloads/converge"] {

@@ -56,6 +56,12 @@ impl Installer {
         self.relay.pin().is_none().then(|| format!("irm {script} | iex"))
     }
 
+    /// The same, for the agent.
+    pub fn powershell_agent_line(&self) -> Option<String> {
+        let script = in_powershell(&self.url(Self::POWERSHELL));
+        self.relay.pin().is_none().then(|| format!("& ([scriptblock]::Create((irm {script}))) agent"))
+    }
+
     /// The script for a POSIX shell.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ impl Downloads {
 
 /// `/downloads`
 pub(in crate::http) async fn downloads(State(shared): State<Arc<Shared>>) -> Response {
-    let InstallLines { shell, powershell } = shared.install_lines();
+    let InstallLines { shell, powershell, .. } = shared.install_lines();
     let (Some(downloads), Some(shell_line)) = (&shared.downloads, shell) else {
         let words = "this relay offers no programs for download\n";
         return (StatusCode::NOT_FOUND, words).into_response();

@@ -8,7 +8,7 @@ mod commands;
 mod form;
 
 use super::{Layout, page};
-use crate::shared::Shared;
+use crate::{downloads::Download, shared::Shared};
 use askama::Template;
 use axum::{
     extract::State,
@@ -36,7 +36,11 @@ pub(in crate::http) async fn usage(
 ) -> Response {
     let browser = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let form = Form::parse(uri.query().unwrap_or_default(), browser);
-    let result = Commands::new(&form, shared.shown_url(), &shared.install_lines());
+    let has_windows_agent = match &shared.downloads {
+        Some(downloads) => downloads.list().await.iter().any(Download::is_agent_for_windows),
+        None => false,
+    };
+    let result = Commands::new(&form, shared.shown_url(), &shared.install_lines(), has_windows_agent);
     page(&Usage { layout: Layout::new(&shared, "/usage", "Usage"), form, result })
 }
 
@@ -47,4 +51,6 @@ pub(crate) struct InstallLines {
     pub(crate) shell: Option<String>,
     /// The same for PowerShell.
     pub(crate) powershell: Option<String>,
+    /// And for the agent, if there is one for Windows.
+    pub(crate) powershell_agent: Option<String>,
 }

@@ -34,9 +34,27 @@ pub(super) struct Lines {
 }
 
 impl Commands {
-    pub(super) fn new(form: &Form, relay: &RelayUrl, install: &InstallLines) -> Self {
+    /// `has_windows_agent`: this relay hands one out.
+    pub(super) fn new(
+        form: &Form,
+        relay: &RelayUrl,
+        install: &InstallLines,
+        has_windows_agent: bool,
+    ) -> Self {
         let (meant, problems) = form.meant();
-        let lines = job_lines(&meant, form.shell, relay, install);
+        let install_agent = match form.shell {
+            // The script takes the name of what to install behind `sh`.
+            Shell::Sh => install
+                .shell
+                .as_ref()
+                .map(|line| format!("{line} -s -- agent\nexport PATH=\"$HOME/.local/bin:$PATH\"")),
+            Shell::PowerShell if form.os == JobOs::Windows && has_windows_agent => {
+                let path = r#"$env:PATH = "$HOME\.local\bin;$env:PATH""#;
+                install.powershell_agent.as_ref().map(|line| format!("{line}\n{path}"))
+            }
+            Shell::PowerShell => None,
+        };
+        let lines = job_lines(&meant, form.shell, relay, install_agent);
         let (host, address) = match &meant.id {
             Some(id) => {
                 let address =
@@ -47,7 +65,7 @@ impl Commands {
         };
         let relay = quoted(&relay.to_string());
         Self {
-            notes: notes(form, &meant),
+            notes: notes(form, &meant, has_windows_agent),
             problems,
             ci_file: form.ci.file(&lines, form.shell),
             job: lines.text,
@@ -77,9 +95,17 @@ impl Commands {
     }
 }
 
-fn notes(form: &Form, meant: &Meant) -> Vec<&'static str> {
+fn notes(form: &Form, meant: &Meant, has_windows_agent: bool) -> Vec<&'static str> {
     let mut notes = Vec::new();
-    if form.os == JobOs::Windows {
+    if form.os == JobOs::Windows && has_windows_agent {
+        notes.push(
+            "This relay hands out an agent for Windows. Converge's own tests do not run it, so try it before you rely on \
+             it; in WSL and in a Linux container the agent for Linux does.",
+        );
+        if form.shell == Shell::Sh {
+            notes.push("These lines are for WSL or a Linux container; for Windows itself choose PowerShell.");
+        }
+    } else if form.os == JobOs::Windows {
         notes.push("There is no agent for Windows yet: on a Windows runner these lines work in WSL or in a Linux container.");
     }
     if meant.keys.is_empty() && meant.github.is_empty() {
@@ -91,15 +117,10 @@ fn notes(form: &Form, meant: &Meant) -> Vec<&'static str> {
     notes
 }
 
-fn job_lines(meant: &Meant, shell: Shell, relay: &RelayUrl, install: &InstallLines) -> Lines {
-    let mut lines = Vec::new();
+fn job_lines(meant: &Meant, shell: Shell, relay: &RelayUrl, install: Option<String>) -> Lines {
+    let mut lines: Vec<_> = install.into_iter().collect();
     match shell {
         Shell::Sh => {
-            if let Some(install) = &install.shell {
-                // The script takes the name of what to install behind `sh`.
-                lines.push(format!("{install} -s -- agent"));
-                lines.push("export PATH=\"$HOME/.local/bin:$PATH\"".to_owned());
-            }
             lines.extend(meant.keys.iter().map(|key| format!("echo '{key}' >> .authorized_keys")));
         }
         Shell::PowerShell => {
@@ -141,9 +162,30 @@ mod tests {
     fn commands(query: &str) -> Commands {
         let install = InstallLines {
             shell: Some("curl -fsSL 'https://relay/install.sh' | sh".to_owned()),
-            powershell: None,
+            powershell_agent: Some("& (irm 'https://relay/install.ps1') agent".to_owned()),
+            ..InstallLines::default()
         };
-        Commands::new(&Form::parse(query, ""), &"https://relay/sub".parse().unwrap(), &install)
+        let has_windows_agent = query.contains("handed-out");
+        Commands::new(
+            &Form::parse(query, ""),
+            &"https://relay/sub".parse().unwrap(),
+            &install,
+            has_windows_agent,
+        )
+    }
+
+    #[test]
+    fn agent_for_windows_is_installed_where_there_is_one() {
+        let lines = commands("ci=other&os=windows&shell=pwsh&github=octocat&handed-out");
+        let expected = "& (irm 'https://relay/install.ps1') agent\n$env:PATH = \"$HOME\\.local\\bin;$env:PATH\"\n\
+                        converge-agent --relay 'https://relay/sub' --github-user octocat";
+        assert_eq!(lines.job, expected);
+        assert!(matches!(*lines.notes, [note] if note.contains("hands out an agent for Windows")));
+        assert_eq!(commands("os=windows&github=octocat&handed-out").notes.len(), 2, "sh is for WSL");
+        let without = commands("ci=other&os=windows&shell=pwsh&github=octocat");
+        assert!(!without.job.contains("irm"), "{}", without.job);
+        assert!(matches!(*without.notes, [note] if note.contains("There is no agent for Windows yet")));
+        assert!(!commands("os=linux&shell=pwsh&handed-out").job.contains("irm"));
     }
 
     #[test]
