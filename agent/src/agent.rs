@@ -34,6 +34,8 @@ use tracing::{debug, info, warn};
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A link that lasted so long was a good one, and the next trouble is a new one.
 const GOOD_LINK: Duration = Duration::from_secs(1);
+/// How long a relay is dialed that says that its first certificate is on its way.
+const CERTIFICATE_WAIT: Duration = Duration::from_mins(2);
 
 /// An agent that has not dialed yet.
 pub struct Agent {
@@ -196,6 +198,7 @@ impl Agent {
         stop: &CancellationToken,
     ) -> Result<Option<RelayLink>, AgentError> {
         let mut last_trouble = String::new();
+        let begun = Instant::now();
         loop {
             let connecting = async {
                 let link = self.dialer.dial(CarrierChoice::Auto).await?;
@@ -204,7 +207,7 @@ impl Agent {
             let trouble = match stop.run_until_cancelled(connecting).await {
                 None => return Ok(None),
                 Some(Ok(link)) => return Ok(Some(link)),
-                Some(Err(error)) if self.is_final(&error) => return Err(error),
+                Some(Err(error)) if self.is_final(&error, begun.elapsed()) => return Err(error),
                 Some(Err(error)) => error.to_string(),
             };
             // Once per kind of trouble: a relay that is away for an hour is one line, not a thousand.
@@ -222,10 +225,11 @@ impl Agent {
 
     /// Before the first success, what will not mend itself is told at once; after it, the relay is known to be right
     /// and is dialed for ever.
-    fn is_final(&self, error: &AgentError) -> bool {
+    fn is_final(&self, error: &AgentError, dialing_for: Duration) -> bool {
         let was_registered = self.announcements.borrow().is_some();
         !was_registered
             && match error {
+                AgentError::Dial { error } if error.awaits_certificate() => dialing_for >= CERTIFICATE_WAIT,
                 AgentError::Dial { error } => !error.may_pass(),
                 AgentError::Registration(error) => !error.may_pass(),
                 AgentError::Ssh(_) | AgentError::HostKey(_) | AgentError::Token(_) => true,

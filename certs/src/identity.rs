@@ -9,13 +9,16 @@ use crate::{
     secret::Secret,
     shown::Shown,
 };
-use rcgen::KeyPair;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::server::WantsServerCert;
 use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// What a relay's certificate has for its issuer until an authority has issued one.
+pub const AWAITED_ISSUER: &str = "a relay that waits for its first certificate";
 
 /// Who a relay is to those who connect to it: the certificate that it shows at this moment, and secrets that outlive it.
 ///
@@ -69,6 +72,25 @@ impl Identity {
         let Ok(key) = KeyPair::try_from(kept.key.secret_der()) else { return Ok(Self::new(kept)) };
         write_private(&certificate_file, mint(names, &key)?.as_bytes())?;
         Self::from_files(&certificate_file, &key_file)
+    }
+
+    /// The same for the time until an authority has issued a first certificate: what is shown has [`AWAITED_ISSUER`] for its
+    /// issuer, so that peers know that trying again helps. Nothing of that is kept.
+    ///
+    /// # Errors
+    /// As [`self_signed`](Self::self_signed).
+    pub fn awaiting(directory: &Path, names: &[String]) -> Result<Self, IdentityError> {
+        let identity = Self::self_signed(directory, names)?;
+        // A key that rcgen does not know was put there by hand; its certificate is shown as it is.
+        let Ok(key) = KeyPair::try_from(identity.current().key.secret_der()) else { return Ok(identity) };
+        let mut params = CertificateParams::new(names).map_err(IdentityError::Mint)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, AWAITED_ISSUER);
+        let certificate = params.self_signed(&key).map_err(IdentityError::Mint)?.pem();
+        let file = directory.join("certificate.key");
+        let key = key.serialize_pem();
+        identity.replace(Certificate::from_pem(certificate.as_bytes(), key.as_bytes(), &file, &file)?);
+        Ok(identity)
     }
 
     /// Keeps the secret that others are derived from in this directory, so that it stays the same when the certificate
@@ -145,7 +167,7 @@ impl Identity {
 }
 
 fn mint(names: &[String], key: &KeyPair) -> Result<String, IdentityError> {
-    let params = rcgen::CertificateParams::new(names).map_err(IdentityError::Mint)?;
+    let params = CertificateParams::new(names).map_err(IdentityError::Mint)?;
     Ok(params.self_signed(key).map_err(IdentityError::Mint)?.pem())
 }
 

@@ -24,7 +24,7 @@ mod trust;
 pub use certificate::{Certificate, Facts, SubjectName};
 pub use client_authority::{ClientAuthority, PeerCertificate};
 pub use files::{create_private_directory, write_private};
-pub use identity::{Identity, IdentityError};
+pub use identity::{AWAITED_ISSUER, Identity, IdentityError};
 pub use issuer::name as issuer_name;
 pub use shown::ACME_TLS_ALPN;
 pub use trust::{Trust, TrustConfig, TrustFailure};

@@ -1,6 +1,9 @@
 //! How an agent or a client decides that a certificate is the relay's.
 
-use crate::{Certificate, IdentityError, TLS_VERSIONS, files::read_limited, issuer, provider, spki_sha256};
+use crate::{
+    AWAITED_ISSUER, Certificate, IdentityError, TLS_VERSIONS, files::read_limited, issuer, provider,
+    spki_sha256,
+};
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -139,6 +142,12 @@ pub enum TrustFailure {
 }
 
 impl TrustFailure {
+    /// Whether the relay says that its first certificate is on its way. Anybody in between can say so: it is a reason to try
+    /// again, and for nothing else.
+    pub fn awaits_certificate(&self) -> bool {
+        matches!(self, Self::NotTrusted { issuer: Some(issuer), .. } if issuer == AWAITED_ISSUER)
+    }
+
     /// What is wrong, without saying whose certificate it is.
     pub fn why(&self) -> String {
         match self {
@@ -273,7 +282,11 @@ mod tests {
     fn handshake(trust: impl FnOnce(&Identity) -> Trust) -> (bool, Option<TrustFailure>) {
         let directory = tempfile::tempdir().unwrap();
         let identity = Identity::self_signed(directory.path(), &["localhost".to_owned()]).unwrap();
-        let config = TrustConfig::new(trust(&identity)).unwrap();
+        handshake_with(&identity, trust(&identity))
+    }
+
+    fn handshake_with(identity: &Identity, trust: Trust) -> (bool, Option<TrustFailure>) {
+        let config = TrustConfig::new(trust).unwrap();
         let name = ServerName::try_from("relay.example").unwrap();
         let client = config.client_config(&[b"converge/1"]).unwrap();
         let mut client = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
@@ -328,6 +341,23 @@ mod tests {
             failure.to_string().ends_with("(its issuer calls itself \"rcgen self signed cert\")"),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn certificate_that_is_on_its_way_is_not_trusted_and_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["relay.example".to_owned()];
+        let kept = Identity::self_signed(directory.path(), &names).unwrap();
+        let identity = Identity::awaiting(directory.path(), &names).unwrap();
+        assert_eq!(identity.spki_sha256(), kept.spki_sha256(), "it is of the same key");
+        let facts = identity.current().facts().clone();
+        assert!(facts.self_signed && facts.covers(&names), "{facts:?}");
+        let (succeeded, failure) = handshake_with(&identity, Trust::System);
+        assert!(!succeeded && failure.unwrap().awaits_certificate());
+        let (_, failure) = handshake_with(&kept, Trust::System);
+        assert!(!failure.unwrap().awaits_certificate());
+        let again = Identity::self_signed(directory.path(), &names).unwrap();
+        assert!(again.current().is_same(&kept.current()), "nothing of it is kept");
     }
 
     #[test]

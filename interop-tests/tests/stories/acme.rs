@@ -2,20 +2,22 @@
 
 use anyhow::{Context, Result};
 use converge_interop_tests::{
-    Relay,
+    Agent, Process, Relay,
     acme::{AcmeServer, AcmeWorld},
     authority::serial_on,
     loopback,
     process::{Output, eventually, run},
     programs,
-    setup::show_logs,
+    setup::{make_key, show_logs},
 };
 use rustix::process::Signal;
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::Command,
+    sync::mpsc,
 };
 use tempfile::TempDir;
 
@@ -44,21 +46,31 @@ impl World {
     }
 
     fn relay(&self, name: &str, arguments: &[&str]) -> Result<Relay> {
+        self.relay_of(&self.acme.directory, name, arguments)
+    }
+
+    /// With another way to the ACME server.
+    fn relay_of(&self, acme_directory: &str, name: &str, arguments: &[&str]) -> Result<Relay> {
         let mut command = Relay::command(&self.directory.path().join("state"), &self.listen.to_string())?;
         command.args(["--http", &self.http.to_string(), "--acme-domain", &format!("{NAME},{OTHER_NAME}")]);
-        command.args(["--acme-email", "ops@example.test", "--acme-directory", &self.acme.directory]);
+        command.args(["--acme-email", "ops@example.test", "--acme-directory", acme_directory]);
         command.arg("--acme-ca-file").arg(&self.acme.roots).args(arguments);
         Relay::start_as(name, &mut command, self.directory.path())
     }
 
-    /// The home page, asked for by somebody who believes this ACME server.
-    fn curl(&self, name: &str) -> Result<Output> {
+    /// A file with the root of what this ACME server issues.
+    fn roots(&self) -> Result<PathBuf> {
         let roots = self.directory.path().join("issuer.pem");
         fs::write(&roots, self.acme.issuer()?)?;
+        Ok(roots)
+    }
+
+    /// The home page, asked for by somebody who believes this ACME server.
+    fn curl(&self, name: &str) -> Result<Output> {
         let (ip, port) = (self.listen.ip(), self.listen.port());
         let mut curl = Command::new(programs::installed("curl")?);
         curl.args(["-sS", "--max-time", "30", "--noproxy", "*", "-D", "-", "-o", "/dev/null", "--cacert"]);
-        curl.arg(roots).args([
+        curl.arg(self.roots()?).args([
             "--resolve",
             &format!("{name}:{port}:{ip}"),
             &format!("https://{name}:{port}/"),
@@ -134,6 +146,75 @@ fn proof_is_by_file_where_nobody_answers_on_the_port_for_tls() {
         world.curl(NAME)?.success()?;
         Ok(())
     });
+}
+
+#[test]
+fn agent_that_comes_before_the_first_certificate_waits_for_it() {
+    tell(24 * 3600, true, |world| {
+        // The ACME server answers when it is told to.
+        let acme = world.acme.directory.trim_start_matches("https://").trim_end_matches("/dir").parse()?;
+        let (answer, may_answer) = mpsc::channel();
+        let held = lead_to(acme, move |_| {
+            let _: Result<(), _> = may_answer.recv();
+            Ok(())
+        })?;
+        let relay = world.relay_of(&format!("https://{held}/dir"), "relay", &[])?;
+
+        let directory = world.directory.path();
+        let job = directory.join("job");
+        fs::create_dir(&job)?;
+        make_key(&directory.join("key"))?;
+        fs::copy(directory.join("key.pub"), job.join(".authorized_keys"))?;
+        // A proxy that knows what no name server here does.
+        let proxy = lead_to(world.listen, connected)?;
+        let mut agent = Agent::command(&job, &format!("wss://{NAME}:{}", world.listen.port()))?;
+        agent.args(["--proxy", &format!("http://{proxy}")]).env("SSL_CERT_FILE", world.roots()?);
+        let mut agent = Process::start("agent", &mut agent, directory)?;
+        agent.wait_for_log("that it waits", |log| {
+            log.contains("a relay that waits for its first certificate") && log.contains("trying again")
+        })?;
+        // It does from now on, as nobody holds it any more.
+        drop(answer);
+        relay.process.wait_for_log("a certificate", |log| log.contains("has issued a certificate"))?;
+        agent.wait_for("its address", |line| line.contains("converge ssh").then_some(()))?;
+        Ok(())
+    });
+}
+
+/// Listens, and leads each connection there as soon as `first` has seen it, one after the other, until the end of the
+/// program. Returns where.
+fn lead_to(
+    there: SocketAddr,
+    first: impl Fn(&mut TcpStream) -> Result<()> + Send + 'static,
+) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((there.ip(), 0))?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for mut here in listener.incoming().flatten() {
+            // Whoever goes away meanwhile is not led anywhere.
+            let led = first(&mut here).and_then(|()| Ok(TcpStream::connect(there)?));
+            let Ok(there) = led else { continue };
+            for (from, to) in [(here.try_clone(), there.try_clone()), (Ok(there), Ok(here))] {
+                let (Ok(mut from), Ok(mut to)) = (from, to) else { continue };
+                std::thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    Ok(address)
+}
+
+/// Answers a CONNECT (RFC 9110 section 9.3.6).
+fn connected(stream: &mut TcpStream) -> Result<()> {
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"\r\n\r\n") {
+        let mut one = [0];
+        stream.read_exact(&mut one)?;
+        seen.extend(one);
+    }
+    Ok(stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?)
 }
 
 fn tell(validity: u64, tls_leads_here: bool, story: fn(&World) -> Result<()>) {

@@ -45,10 +45,8 @@ impl MemoryRegistry {
     /// The state with all reservations that have ended removed, and the limit of this moment. Each call does so, so no
     /// timer is needed.
     fn state(&self) -> MutexGuard<'_, State> {
-        let most_agents = match self.live.borrow().limits.agents {
-            0 => usize::MAX,
-            most => most as usize,
-        };
+        let most_agents = self.live.borrow().limits.agents;
+        let most_agents = if most_agents == 0 { usize::MAX } else { most_agents as usize };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.table.set_max_ids(most_agents);
         state.table.handle_timeout(Instant::now());

@@ -282,6 +282,11 @@ impl DialError {
         }
     }
 
+    /// Whether the relay says that its first certificate is on its way, which takes seconds if it is true.
+    pub fn awaits_certificate(&self) -> bool {
+        matches!(self, Self::NotTrusted { failure } if failure.awaits_certificate())
+    }
+
     /// Whether dialing again can go better without anybody changing anything: not when it is about trust, versions or
     /// what was configured.
     pub fn may_pass(&self) -> bool {
@@ -297,6 +302,9 @@ impl DialError {
 /// What to do about a certificate that was not accepted.
 pub(super) fn trust_advice(failure: &TrustFailure) -> &'static str {
     match failure {
+        failure if failure.awaits_certificate() => {
+            "try again in a minute; if it stays so, the relay's log says what its authority does not like"
+        }
         TrustFailure::WrongPin { .. } => {
             "copy the relay's URL again from where it was started; if it has not changed, somebody is in between, \
              such as a proxy that opens TLS or a network that wants a login first"

@@ -9,7 +9,7 @@ use crate::{
         files::CertificateFiles,
     },
 };
-use converge_certs::{ClientAuthority, Identity, TrustConfig};
+use converge_certs::{ClientAuthority, Identity, IdentityError, TrustConfig};
 use converge_proto::RelayUrl;
 use std::{path::Path, sync::Arc};
 
@@ -40,7 +40,8 @@ pub(super) fn load(tls: &Tls, public_url: Option<&RelayUrl>) -> Result<(Identity
         (None, Some(settings)) => {
             let kept = acme::kept(&settings).map(Identity::new);
             // The first one cannot be ordered before there is something to answer the ACME server with.
-            let identity = kept.map_or_else(|| self_signed(tls, &settings.domains), Ok)?;
+            let awaiting = || Identity::awaiting(state_directory(tls), &settings.domains).map_err(unusable);
+            let identity = kept.map_or_else(awaiting, Ok)?;
             (identity, Source::Acme(settings))
         }
         (None, None) => (self_signed(tls, &names(public_url))?, Source::Kept),
@@ -91,8 +92,11 @@ fn from_files(files: &CertificateFiles) -> Result<Identity, Problem> {
 }
 
 fn self_signed(tls: &Tls, names: &[String]) -> Result<Identity, Problem> {
-    Identity::self_signed(state_directory(tls), names)
-        .map_err(|error| Problem::about(&["state_dir", "cert"], error))
+    Identity::self_signed(state_directory(tls), names).map_err(unusable)
+}
+
+fn unusable(error: IdentityError) -> Problem {
+    Problem::about(&["state_dir", "cert"], error)
 }
 
 fn authority(tls: &Tls) -> Result<Option<Arc<ClientAuthority>>, Problem> {
