@@ -25,7 +25,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, link: Link, peer: Peer) {
         let why = agent_link::run(shared, &link, &mut admitted, &peer).await;
         return Box::pin(agent_link::end(&link, admitted, why)).await;
     }
-    link.allow_streams(shared.gate.limits.streams_per_link);
+    link.allow_streams(shared.gate.limits().streams_per_link);
     let (task_shared, task_link, task_peer) = (shared.clone(), link.clone(), peer.clone());
     shared.spawn_session(async move {
         client_stream::serve(&task_shared, stream, &frame, Origin::Link(&task_link), &task_peer).await;

@@ -251,7 +251,7 @@ group!(
         agent_bytes_per_second,
         max_header_bytes,
         max_body_bytes,
+        max_streams_per_link,
     ],
-    // QUIC fixes it for the socket.
-    restart: [max_streams_per_link]
+    restart: []
 );

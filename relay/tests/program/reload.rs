@@ -81,11 +81,13 @@ fn limits_change_while_it_runs() {
     assert_ne!(answer(), "HTTP/1.1 413");
     files.write(&format!(
         "{LISTEN}http = '127.0.0.1:0'\n[limits]\nmax-body-bytes = 8\nmax-connections = 2000000000\n\
-         max-streams-per-link = 8\n"
+         max-streams-per-link = 8\n[log]\nlog-format = 'json'\n"
     ));
     relay.signal(Signal::HUP);
-    relay.logs("the configuration was read again changed=\"max-connections, max-body-bytes\"");
-    relay.logs("taken over only by a restart keys=\"max-streams-per-link\"");
+    relay.logs(
+        "the configuration was read again changed=\"max-connections, max-body-bytes, max-streams-per-link\"",
+    );
+    relay.logs("taken over only by a restart keys=\"log-format\"");
     relay.logs("the system allows fewer open files");
     assert_eq!(answer(), "HTTP/1.1 413");
     relay.signal(Signal::TERM);
