@@ -1,6 +1,7 @@
 //! Accepting connections: QUIC on UDP, HTTP and WebSocket on TCP.
 
 pub(crate) mod forwarded;
+pub(crate) mod metrics;
 pub(crate) mod proxy_protocol;
 pub(crate) mod quic;
 pub(crate) mod refusal;

@@ -113,6 +113,26 @@ impl Access {
     /// # Errors
     /// [`Refusal::Network`].
     pub fn check_network(&self, scope: Scope, peer: IpAddr) -> Result<(), Refusal> {
+        self.counted(scope, self.network(scope, peer))
+    }
+
+    /// Whether what was granted for this is for that ID.
+    ///
+    /// # Errors
+    /// [`Refusal::Id`].
+    pub fn admit(&self, scope: Scope, grant: &Grant, id: &Id) -> Result<(), Refusal> {
+        self.counted(scope, grant.admit(id))
+    }
+
+    fn counted<T>(&self, scope: Scope, checked: Result<T, Refusal>) -> Result<T, Refusal> {
+        if let Err(refusal) = &checked {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            *refused.entry((scope, refusal.label())).or_default() += 1;
+        }
+        checked
+    }
+
+    fn network(&self, scope: Scope, peer: IpAddr) -> Result<(), Refusal> {
         let settings = self.settings();
         let networks = settings.networks(scope);
         if networks.is_empty() || networks.iter().any(|network| network.contains(&peer)) {
@@ -135,12 +155,7 @@ impl Access {
         credentials: &Credentials,
         peer: IpAddr,
     ) -> Result<Grant, Refusal> {
-        let checked = self.check_uncounted(scope, credentials, peer).await;
-        if let Err(refusal) = &checked {
-            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            *refused.entry((scope, refusal.label())).or_default() += 1;
-        }
-        checked
+        self.counted(scope, self.check_uncounted(scope, credentials, peer).await)
     }
 
     async fn check_uncounted(
@@ -149,7 +164,7 @@ impl Access {
         credentials: &Credentials,
         peer: IpAddr,
     ) -> Result<Grant, Refusal> {
-        self.check_network(scope, peer)?;
+        self.network(scope, peer)?;
         let settings = self.settings();
         if settings.auth(scope) == Auth::None {
             return Ok(Grant::default());

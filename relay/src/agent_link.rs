@@ -35,6 +35,7 @@ pub(crate) struct Admitted {
     agent: Arc<Agent>,
     control: Stream,
     registration: Registration,
+    presence: AgentStay,
     _stay: Stay,
 }
 
@@ -78,6 +79,7 @@ async fn register_agent(
         Ok(Ok(verified)) => verified,
         Ok(Err(error)) => return Err(Some((control, error.refusal()))),
         Err(_) => {
+            shared.gate.refused(limits::Refusal::Silent, peer.address.ip());
             link.clone().finish(CloseCode::SILENT, "the registration was not finished in time").await;
             return Err(None);
         }
@@ -102,7 +104,18 @@ async fn register_agent(
         bandwidth: shared.gate.agents_bandwidth(),
     });
     match shared.registry.register(agent.clone()).await {
-        Ok(registration) => Ok(Admitted { agent, control, registration, _stay: stay }),
+        Ok(registration) => {
+            // At once: who has waited for the agent looks it up now.
+            let presence = shared.directory.enter(NewAgent {
+                number: agent.number,
+                id: registration.id.clone(),
+                host_key: agent.verified.host_key.clone(),
+                info: agent.verified.info.clone(),
+                peer: peer.clone(),
+                grant: agent.grant.clone(),
+            });
+            Ok(Admitted { agent, control, registration, presence, _stay: stay })
+        }
         Err(RegisterError::Full) => {
             let refusal = shared.gate.refused(limits::Refusal::Agents, peer.address.ip());
             Err(Some((control, refusal.refused())))
@@ -125,7 +138,7 @@ async fn check_access(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) ->
     let credentials = Credentials::new(verified.token.clone());
     let grant = shared.access.check(Scope::Agent, &credentials, address).await?;
     if let Some(wanted) = &verified.wanted {
-        grant.admit(wanted)?;
+        shared.access.admit(Scope::Agent, &grant, wanted)?;
     }
     if let Some(claims) = &grant.claims {
         debug!(%claims, issuer = %claims.issuer, "agent's job is verified");
@@ -216,28 +229,20 @@ pub(crate) enum LinkEnd {
 }
 
 /// The control stream, until the link ends.
-pub(crate) async fn run(shared: &Shared, link: &Link, admitted: &mut Admitted, peer: &Peer) -> LinkEnd {
-    let Admitted { agent, control, registration, .. } = admitted;
+pub(crate) async fn run(shared: &Shared, link: &Link, admitted: &mut Admitted) -> LinkEnd {
+    let Admitted { agent, control, registration, presence, .. } = admitted;
     let keepalive = match link.carrier() {
         Carrier::Quic => limits::KEEPALIVE_QUIC,
         Carrier::WebSocket => limits::KEEPALIVE_WEBSOCKET,
     };
-    let mut stay = shared.directory.enter(NewAgent {
-        number: agent.number,
-        id: registration.id.clone(),
-        host_key: agent.verified.host_key.clone(),
-        info: agent.verified.info.clone(),
-        peer: peer.clone(),
-        grant: agent.grant.clone(),
-    });
-    shared.metrics.registered(link.carrier(), stay.has_moved(), agent.verified.fell_back);
+    shared.metrics.registered(link.carrier(), presence.has_moved(), agent.verified.fell_back);
     let registered = registered(shared, registration, keepalive);
     let told = Box::pin(async { write(control, &registered).await }).await;
     let end = match told {
-        Ok(()) => control_loop(shared, link, control, keepalive, &mut stay).await,
+        Ok(()) => control_loop(shared, link, control, keepalive, presence).await,
         Err(end) => end,
     };
-    stay.because(end.to_string());
+    presence.because(end.to_string());
     end
 }
 
@@ -254,7 +259,8 @@ fn registered(shared: &Shared, registration: &Registration, keepalive: Duration)
 
 /// The link has ended, or is to end now; the agent's ID is released.
 pub(crate) async fn end(link: &Link, admitted: Admitted, why: LinkEnd) {
-    let Admitted { agent, registration, .. } = admitted;
+    let Admitted { agent, registration, presence, .. } = admitted;
+    drop(presence);
     let id = registration.id.clone();
     let (code, reason) = match &why {
         LinkEnd::Goodbye(_) => (CloseCode::DONE, String::new()),

@@ -37,15 +37,14 @@ pub(crate) async fn serve(shared: &Shared, stream: Stream, first: &Frame, from: 
         Origin::Link(_) => None,
     };
     let outcome = match first.frame_type {
-        FrameType::CONNECT => match Connect::from_frame(first) {
-            Ok(connect) if path_id.is_some_and(|id| *id != connect.id) => Err((stream, other_id())),
-            Ok(connect) => {
-                let connected = connect_session(shared, stream, connect, from, peer).await;
-                connected
-                    .inspect_err(|(_, refused)| shared.metrics.connect_refused(peer.carrier, refused.code))
-            }
-            Err(error) => Err((stream, first_frame::refusal_of(&error))),
-        },
+        FrameType::CONNECT => {
+            let connected = match Connect::from_frame(first) {
+                Ok(connect) if path_id.is_some_and(|id| *id != connect.id) => Err((stream, other_id())),
+                Ok(connect) => connect_session(shared, stream, connect, from, peer).await,
+                Err(error) => Err((stream, first_frame::refusal_of(&error))),
+            };
+            connected.inspect_err(|(_, refused)| shared.metrics.connect_refused(peer.carrier, refused.code))
+        }
         FrameType::LOOKUP => match Lookup::from_frame(first) {
             Ok(lookup) if path_id.is_some_and(|id| *id != lookup.id) => Err((stream, other_id())),
             Ok(lookup) => answer_lookup(shared, stream, lookup, peer).await,
@@ -100,15 +99,13 @@ async fn connect_session(
                 Connected { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
             let connected = connected.to_frame();
             let answering = stream.send.write_frame(&connected);
-            match tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, answering).await {
-                // A failed answer shows in the copying that follows.
-                Ok(_) => {
-                    shared.metrics.connected(peer.carrier, is_resumed, connect.fell_back, asked.elapsed());
-                    pairing::run(shared, session, stream, &connect.id).await;
-                }
-                Err(_) => {
-                    tokio::join!(stream.reset(RefusalCode::LIMIT), session.abandon());
-                }
+            // A failed answer shows in the copying that follows.
+            if tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, answering).await.is_ok() {
+                shared.metrics.connected(peer.carrier, is_resumed, connect.fell_back, asked.elapsed());
+                pairing::run(shared, session, stream, &connect.id).await;
+            } else {
+                shared.metrics.connect_refused(peer.carrier, RefusalCode::LIMIT);
+                tokio::join!(stream.reset(RefusalCode::LIMIT), session.abandon());
             }
             Ok(())
         }
@@ -155,7 +152,7 @@ pub(crate) async fn check(
     peer: &Peer,
 ) -> Result<Grant, access::Refusal> {
     let grant = shared.access.check(Scope::Client, credentials, peer.address.ip()).await?;
-    grant.admit(id)?;
+    shared.access.admit(Scope::Client, &grant, id)?;
     Ok(grant)
 }
 

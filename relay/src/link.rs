@@ -3,7 +3,7 @@
 use crate::{
     agent_link,
     client_stream::{self, Origin},
-    first_frame,
+    first_frame::{self, FirstFrameError},
     limits::Refusal,
     peer::Peer,
     shared::Shared,
@@ -22,7 +22,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, link: Link, peer: Peer) {
     if frame.frame_type == FrameType::REGISTER {
         let admitted = Box::pin(agent_link::admit(shared, &link, stream, frame, &peer)).await;
         let Some(mut admitted) = admitted else { return };
-        let why = agent_link::run(shared, &link, &mut admitted, &peer).await;
+        let why = agent_link::run(shared, &link, &mut admitted).await;
         return Box::pin(agent_link::end(&link, admitted, why)).await;
     }
     link.allow_streams(shared.gate.limits().streams_per_link);
@@ -53,6 +53,9 @@ async fn first_stream(shared: &Shared, link: &Link, peer: &Peer) -> Option<(Stre
         Ok(frame) => Some((stream, frame)),
         Err(error) => {
             debug!(peer = %peer.address, %error, "link refused");
+            if matches!(error, FirstFrameError::Silent) {
+                shared.gate.refused(Refusal::Silent, peer.address.ip());
+            }
             first_frame::refuse_first(stream, &error).await;
             link.clone().finish(error.close_code(), &error.to_string()).await;
             None

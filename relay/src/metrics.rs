@@ -23,7 +23,7 @@ use converge_proto::version::ProtocolVersion;
 use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use process::Process;
-use std::fmt;
+use std::{fmt, sync::Mutex};
 
 /// The content type of [`Metrics::text`].
 pub(crate) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     process: Process,
     is_sent: bool,
     has_own_listener: bool,
+    /// Held by who reads how things are.
+    collecting: Mutex<()>,
 }
 
 impl Metrics {
@@ -57,6 +59,7 @@ impl Metrics {
             process: Process::default(),
             is_sent: settings.statsd.is_some(),
             has_own_listener: settings.listen.is_some(),
+            collecting: Mutex::default(),
         };
         metrics.describe();
         Ok(metrics)

@@ -19,17 +19,18 @@ use crate::{
     server::{Relay, Stopped},
     sockets::Sockets,
 };
-use anyhow::anyhow;
 use std::{
     io::{self, Write},
     process::ExitCode,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The exit status when the configuration is wrong, as of a wrong command line: starting again does not help.
 const BAD_CONFIGURATION: u8 = 2;
+/// How long blocking work may go on when everything else has ended.
+const LAST_WORK: Duration = Duration::from_millis(500);
 
 /// Does what the command line says.
 pub fn run(command_line: &CommandLine) -> ExitCode {
@@ -107,12 +108,18 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn serve(config: Config, sockets: Sockets, read: Read, log: Log) -> anyhow::Result<()> {
+/// What hangs on a disk, or on who reads its output, does not keep a relay that has ended.
+fn serve(config: Config, sockets: Sockets, read: Read, log: Log) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve_until_stopped(config, sockets, read, log));
+    runtime.shutdown_timeout(LAST_WORK);
+    served
+}
+
+async fn serve_until_stopped(config: Config, sockets: Sockets, read: Read, log: Log) -> anyhow::Result<()> {
     let has_public_url = config.public_url.is_some();
     descriptors::raise(&config.live.limits);
-    let relay = Relay::bind_with(config, sockets)
-        .map_err(|error| anyhow!("{error}; choose addresses with --listen and --http"))?;
+    let relay = Relay::bind_with(config, sockets)?;
     let signals = Signals::new()?;
     announce(&relay, has_public_url);
 

@@ -1,14 +1,14 @@
 //! A relay as a whole: bind, run, stop.
 
 use crate::{
-    accept::{quic, tcp},
+    accept::{metrics::accept as accept_metrics, quic, tcp},
     config::{Config, Reload},
     directory::Directory,
     http::{self, api::Api, pages::Pages},
     metrics::{self, Metrics, StatsDError},
     registry::MemoryRegistry,
-    session_log::{SessionLog, SessionLogSettings, Writer},
-    shared::Shared,
+    session_log::{self, SessionLog, SessionLogSettings, Writer},
+    shared::{Shared, Urls},
     sockets::{OpenSockets, Sockets},
     tls::{self, Tls},
 };
@@ -64,7 +64,9 @@ pub enum Stopped {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// An address cannot be bound.
-    #[error("cannot listen on {address} ({transport}): {source}")]
+    #[error(
+        "cannot listen on {address} ({transport}): {source}; choose another address with --listen, --http or --metrics"
+    )]
     Bind {
         /// Which.
         address: SocketAddr,
@@ -145,8 +147,7 @@ impl Relay {
             registry,
             counters,
             api,
-            public_url,
-            own_url,
+            Urls { public: public_url, own: own_url },
             own_tls,
             config.first_word_timeout,
             live,
@@ -201,8 +202,7 @@ impl Relay {
             accepting.spawn(tcp::accept(shared.clone(), cleartext, None, router));
         }
         if let Some(for_metrics) = for_metrics {
-            let router = http::metrics_router(shared.clone());
-            accepting.spawn(tcp::accept(shared.clone(), for_metrics, None, router));
+            shared.spawn(accept_metrics(shared.clone(), for_metrics));
         }
         let showing = shared.clone();
         shared.spawn(async move { showing.pages.live.run(&showing.directory, &showing.draining).await });
@@ -226,9 +226,11 @@ impl Relay {
         }
         endpoint.close(CloseCode::STOPPING.0.into(), b"");
         no_more_lines.cancel();
-        if let Some(logging) = logging {
-            // Its own time is limited.
-            let _ = logging.await;
+        if let Some(mut logging) = logging
+            && tokio::time::timeout(session_log::LAST_WORDS, &mut logging).await.is_err()
+        {
+            warn!("the session log is not written in time; its last lines are missing");
+            logging.abort();
         }
         // Peers that are gone do not answer; those that are there do so at once.
         let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;

@@ -17,10 +17,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::mpsc;
 use tracing::warn;
 
+/// What may take longer than this is not written any more when the relay ends: a disk that hangs, or a reader of standard
+/// output who does not read, does not keep it.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Lines that wait to be written.
 const QUEUE: usize = 4096;
 

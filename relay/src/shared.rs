@@ -64,13 +64,20 @@ pub(crate) struct Shared {
     session_numbers: AtomicU64,
 }
 
+/// Under which URLs people reach the relay.
+pub(crate) struct Urls {
+    /// What the operator has set.
+    pub(crate) public: Option<RelayUrl>,
+    /// As far as the relay can know itself.
+    pub(crate) own: RelayUrl,
+}
+
 impl Shared {
     pub(crate) fn new(
         registry: Arc<dyn Registry>,
         metrics: Metrics,
         api: Api,
-        public_url: Option<RelayUrl>,
-        own_url: RelayUrl,
+        urls: Urls,
         tls: Tls,
         first_word_timeout: Duration,
         live: watch::Receiver<Live>,
@@ -80,8 +87,8 @@ impl Shared {
             metrics,
             directory: Directory::default(),
             api,
-            public_url,
-            own_url,
+            public_url: urls.public,
+            own_url: urls.own,
             tls,
             downloads: None,
             pages: Pages::new(PagesSettings::default()),

@@ -63,9 +63,10 @@ impl Tls {
         (issued && !self.hsts.is_zero()).then_some(self.hsts)
     }
 
-    /// When the certificate that is shown now expires.
-    pub(crate) fn not_after(&self) -> SystemTime {
-        self.identity.current().facts().not_after
+    /// When the certificate that is shown now expires, and how long it is valid in all.
+    pub(crate) fn validity(&self) -> (SystemTime, Duration) {
+        let current = self.identity.current();
+        (current.facts().not_after, current.facts().lifetime())
     }
 
     /// The ALPN protocols of the TCP port, which are also how an ACME server asks for proof.

@@ -1,4 +1,4 @@
-//! What an operator is told: a real Prometheus scrapes the relay and answers every panel of the dashboard, a StatsD server
+//! What an operator is told: a real Prometheus scrapes the relay and answers every panel of the dashboard, a `StatsD` server
 //! gets lines, and the session log says who was where.
 
 use anyhow::{Context, Result, ensure};

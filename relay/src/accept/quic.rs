@@ -43,7 +43,10 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
                 let task_shared = shared.clone();
                 shared.spawn(async move { serve(&task_shared, connecting, handshake, peer).await });
             }
-            Err(error) => debug!(peer = %peer.address, %error, "QUIC handshake failed"),
+            Err(error) => {
+                shared.metrics.handshake_failed(Secured::Quic, false);
+                debug!(peer = %peer.address, %error, "QUIC handshake failed");
+            }
         }
     }
 }

@@ -13,14 +13,25 @@ use hyper::{Request, body::Incoming};
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use tower::ServiceExt;
 
-/// Answers a request that came on `connection`.
+/// Answers a request that came on `connection`, and counts the answer.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     router: Router,
     connection: Connection,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    answer(&shared, router, connection, request)
+        .await
+        .inspect(|response| shared.metrics.answered(response.status()))
+}
+
+async fn answer(
+    shared: &Shared,
+    router: Router,
+    connection: Connection,
     mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    let connection = match behind_proxy(&shared, connection, &request) {
+    let connection = match behind_proxy(shared, connection, &request) {
         Ok(connection) => connection,
         Err(refused) => return Ok(refusal::response(refused)),
     };

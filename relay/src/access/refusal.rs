@@ -95,6 +95,24 @@ impl Refusal {
         Refused { code: self.code(), text: Line::new(self.to_string()) }
     }
 
+    /// Every [`label`](Self::label).
+    pub const LABELS: [&str; 14] = [
+        "network",
+        "no_token",
+        "unknown_token",
+        "expired",
+        "scope",
+        "id",
+        "unavailable",
+        "malformed",
+        "issuer",
+        "signature",
+        "audience",
+        "not_yet",
+        "claim",
+        "fork",
+    ];
+
     /// One of a few words, to be counted by.
     pub fn label(&self) -> &'static str {
         match self {

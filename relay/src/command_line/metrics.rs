@@ -14,10 +14,10 @@ pub struct Metrics {
     /// /metrics, for tokens with the scope metrics
     #[arg(long, env = "CONVERGE_METRICS", value_name = "ADDR", hide_short_help = true)]
     pub metrics: Option<SocketAddr>,
-    /// Send metrics to this StatsD server, too
+    /// Send metrics to this `StatsD` server, too
     #[arg(long, env = "CONVERGE_STATSD_HOST", value_name = "HOST", hide_short_help = true)]
     pub statsd_host: Option<String>,
-    /// The UDP port of the StatsD server
+    /// The UDP port of the `StatsD` server
     #[arg(
         long,
         env = "CONVERGE_STATSD_PORT",

@@ -55,9 +55,10 @@ impl fmt::Display for Time {
 pub struct LogFilter(String);
 
 impl LogFilter {
-    /// The filter that it describes.
+    /// The filter that it describes. What sends metrics to a server is silent unless it is named: it would say every ten
+    /// seconds that the server is away.
     pub fn filter(&self) -> EnvFilter {
-        EnvFilter::new(&self.0)
+        EnvFilter::new(format!("metrics_exporter_dogstatsd=off,{}", self.0))
     }
 }
 

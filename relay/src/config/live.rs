@@ -18,8 +18,7 @@ pub struct Live {
     pub log: LogFilter,
     /// Who may use the relay.
     pub access: Arc<AccessSettings>,
-    /// What peers are allowed. Who is here already stays when it becomes less. What of it only a restart can change is asked
-    /// for once.
+    /// What peers are allowed. Who is here already stays when it becomes less.
     pub limits: Arc<Limits>,
 }
 

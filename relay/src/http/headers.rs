@@ -41,7 +41,6 @@ const HEADERS: [(HeaderName, &str); 6] = [
 pub(super) async fn add(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let over_tls = request.extensions().get::<Connection>().is_some_and(|connection| connection.over_tls);
     let mut response = next.run(request).await;
-    shared.metrics.answered(response.status());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }

@@ -4,7 +4,9 @@ use super::{Connection, pages};
 use crate::{
     access::{Credentials, Grant},
     client_stream::{self, Origin},
-    first_frame, link,
+    first_frame::{self, FirstFrameError},
+    limits::Refusal,
+    link,
     pairing::{self, Arrival},
     shared::Shared,
 };
@@ -113,6 +115,7 @@ pub(super) async fn client(
         }
         Offer::Foreign(subprotocol) => {
             if shared.draining.is_cancelled() {
+                shared.metrics.connect_refused(Carrier::WebSocket, RefusalCode::STOPPING);
                 return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", client_stream::stopping().text))
                     .into_response();
             }
@@ -148,6 +151,9 @@ async fn serve_framed(shared: &Shared, mut stream: Stream, id: &Id, connection: 
         Ok(frame) => client_stream::serve(shared, stream, &frame, Origin::Path(id), &connection.peer).await,
         Err(error) => {
             debug!(peer = %connection.peer.address, %error, "client refused");
+            if matches!(error, FirstFrameError::Silent) {
+                shared.gate.refused(Refusal::Silent, connection.peer.address.ip());
+            }
             first_frame::refuse_first(stream, &error).await;
         }
     }

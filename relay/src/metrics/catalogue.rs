@@ -3,7 +3,10 @@
 //! `docs/operating/metrics.md` has the same as a table, and a test holds them together. Names follow Prometheus: base
 //! units in the name, `_total` behind counters. No label has more than a few values, and none has one from a peer.
 
-use crate::{access::Scope, limits::Refusal};
+use crate::{
+    access::{self, Scope},
+    limits::Refusal,
+};
 use converge_proto::rendezvous::RefusalCode;
 
 /// One metric.
@@ -53,7 +56,7 @@ const SCOPE: Label =
     Label { name: "scope", values: || Scope::ALL.iter().map(|scope| scope.name()).collect() };
 const REGISTRATION: Label = Label { name: "result", values: || results(&["registered", "moved"]) };
 const CONNECT: Label = Label { name: "result", values: || results(&["connected"]) };
-const REASON: Label = Label { name: "reason", values: Vec::new };
+const REASON: Label = Label { name: "reason", values: || access::Refusal::LABELS.to_vec() };
 const VERSION: Label = Label { name: "version", values: Vec::new };
 const PROTOCOL: Label = Label { name: "protocol", values: Vec::new };
 
@@ -66,12 +69,16 @@ const LENGTH: Kind =
 
 /// What an answer can be: these, or a refusal by its code.
 fn results(good: &[&'static str]) -> Vec<&'static str> {
-    good.iter().copied().chain(RefusalCode::KNOWN.iter().map(|(_, name)| *name)).collect()
+    let codes = RefusalCode::KNOWN.iter().map(|(_, name)| *name);
+    good.iter().copied().chain(codes).chain([OTHER]).collect()
 }
 
-/// The value of a `result` label for a refusal. Codes of newer peers are all the same.
+/// What codes of newer peers are counted as.
+const OTHER: &str = "other";
+
+/// The value of a `result` label for a refusal.
 pub(crate) fn refused(code: RefusalCode) -> &'static str {
-    RefusalCode::KNOWN.iter().find(|(known, _)| *known == code).map_or("other", |(_, name)| name)
+    RefusalCode::KNOWN.iter().find(|(known, _)| *known == code).map_or(OTHER, |(_, name)| name)
 }
 
 macro_rules! catalogue {
@@ -108,7 +115,7 @@ catalogue! {
     SESSION_ENDS Kind::Counter, "converge_session_ends_total" [SESSION_END]
         "Sessions that have ended here: done, cut (a stream broke; most go on elsewhere), and so on.";
     HANDSHAKE_SECONDS LATENCY, "converge_handshake_seconds" [SECURED_BY]
-        "From the first packet of a connection to the end of its TLS handshake.";
+        "From when a connection is accepted to the end of its TLS handshake.";
     HANDSHAKE_FAILURES Kind::Counter, "converge_handshake_failures_total" [SECURED_BY, HANDSHAKE_FAILURE]
         "TLS handshakes that came to nothing.";
     PAIRING_SECONDS LATENCY, "converge_pairing_seconds" [CARRIER]
@@ -125,6 +132,8 @@ catalogue! {
         "Lines of the session log that could not be written.";
     CERTIFICATE_EXPIRY Kind::Gauge, "converge_certificate_expiry_timestamp_seconds" []
         "When the certificate that is shown now expires, in seconds since 1970.";
+    CERTIFICATE_LIFETIME Kind::Gauge, "converge_certificate_lifetime_seconds" []
+        "How long that certificate is valid in all.";
     BUILD_INFO Kind::Gauge, "converge_build_info" [VERSION, PROTOCOL]
         "1; the labels say which program this is.";
 }
@@ -182,7 +191,8 @@ mod tests {
         assert_eq!(AGENTS.known_series(), [[quic], [websocket]]);
         assert_eq!(BYTES.known_series().len(), 4);
         assert_eq!(CONNECTIONS.known_series(), [[""; 0]]);
-        assert!(ACCESS_REFUSED.known_series().is_empty());
+        assert!(BUILD_INFO.known_series().is_empty());
+        assert_eq!(ACCESS_REFUSED.known_series().len(), Scope::ALL.len() * access::Refusal::LABELS.len());
         assert!(CONNECTS.known_series().contains(&vec![websocket, "no_such_id"]));
         assert_eq!(refused(RefusalCode(99)), "other");
     }
@@ -202,6 +212,9 @@ mod tests {
         }
         for name in OF_THE_PROCESS {
             assert!(page.contains(&format!("`{name}`")), "docs/operating/metrics.md lacks {name}");
+        }
+        for refusal in Refusal::ALL {
+            assert!(page.contains(&format!("| `{}` |", refusal.name())), "no limit {}", refusal.name());
         }
         let documented = page.lines().filter(|line| line.starts_with("| `converge_")).count();
         assert_eq!(documented, ALL.len(), "the page has a metric that is none");

@@ -3,13 +3,16 @@
 use super::{
     Metrics,
     catalogue::{
-        ACCESS_REFUSED, AGENTS, CERTIFICATE_EXPIRY, CONNECTIONS, LIMITS_HIT, LOG_LINES_DROPPED, Metric,
-        SESSIONS, WAITING_CLIENTS, WATCHING_BROWSERS,
+        ACCESS_REFUSED, AGENTS, CERTIFICATE_EXPIRY, CERTIFICATE_LIFETIME, CONNECTIONS, LIMITS_HIT,
+        LOG_LINES_DROPPED, Metric, SESSIONS, WAITING_CLIENTS, WATCHING_BROWSERS,
     },
 };
 use crate::shared::Shared;
 use converge_transport::Carrier;
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::PoisonError,
+    time::{Duration, UNIX_EPOCH},
+};
 
 /// How often histograms are put in order, and what is sent is read.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -37,6 +40,8 @@ pub(crate) async fn look_after(shared: &Shared) {
 
 fn collect(shared: &Shared) {
     let metrics = &shared.metrics;
+    // One after the other: the StatsD exporter takes a total that is less than the last one for a reset.
+    let _turn = metrics.collecting.lock().unwrap_or_else(PoisonError::into_inner);
     let here = shared.directory.population();
     for carrier in [Carrier::Quic, Carrier::WebSocket] {
         let label = carrier.name();
@@ -53,8 +58,10 @@ fn collect(shared: &Shared) {
         metrics.counter(&ACCESS_REFUSED, &[scope.name(), reason]).absolute(count);
     }
     metrics.counter(&LOG_LINES_DROPPED, &[]).absolute(shared.directory.session_log().dropped());
-    let expiry = shared.tls.not_after().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (expiry, lifetime) = shared.tls.validity();
+    let expiry = expiry.duration_since(UNIX_EPOCH).unwrap_or_default();
     metrics.gauge(&CERTIFICATE_EXPIRY, &[]).set(expiry.as_secs_f64());
+    metrics.gauge(&CERTIFICATE_LIFETIME, &[]).set(lifetime.as_secs_f64());
     metrics.process.collect(&*metrics.recorder);
 }
 

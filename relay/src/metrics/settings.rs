@@ -11,7 +11,7 @@ pub struct MetricsSettings {
     pub statsd: Option<StatsD>,
 }
 
-/// A StatsD server.
+/// A `StatsD` server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatsD {
     /// Its host name or IPv4 address.
@@ -22,5 +22,5 @@ pub struct StatsD {
     pub namespace: Option<String>,
 }
 
-/// The port of StatsD servers.
+/// The port of `StatsD` servers.
 pub const STATSD_PORT: u16 = 8125;

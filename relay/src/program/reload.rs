@@ -48,6 +48,8 @@ impl Reloading {
                 for line in problems.to_string().lines() {
                     error!("the configuration is not taken over: {line}");
                 }
+                // Files are opened anew all the same: who has moved a log away sends SIGHUP, too.
+                self.reload.apply(self.reload.live());
                 "the configuration is wrong and was not taken over; see the log".to_owned()
             }
         };

@@ -1,7 +1,7 @@
 //! One line of the session log. `docs/operating/metrics.md` describes its fields.
 
 use crate::directory::{AgentEntry, SessionEntry};
-use converge_proto::rendezvous::SessionKind;
+use converge_proto::{Text, rendezvous::SessionKind};
 use serde::Serialize;
 use std::time::SystemTime;
 
@@ -86,7 +86,7 @@ impl<'a> Line<'a> {
             session: session.number,
             id: session.id.as_str(),
             fingerprint: agent.map(|agent| agent.host_key.fingerprint().to_string()),
-            job: agent.and_then(|agent| agent.info.job.as_ref()).map(|job| job.as_str()),
+            job: agent.and_then(|agent| agent.info.job.as_ref()).map(Text::as_str),
             verified_job: agent.and_then(|agent| agent.grant.claims.as_ref()).map(ToString::to_string),
             agent_address: agent.and_then(|agent| address(agent.peer.address)),
             client_address: address(session.peer.address),

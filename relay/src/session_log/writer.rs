@@ -3,13 +3,12 @@
 use super::{SessionLog, SessionLogSettings};
 use crate::config::Live;
 use std::{
-    io,
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 use tokio::{
     fs::{File, OpenOptions},
@@ -21,8 +20,6 @@ use tracing::warn;
 
 /// Lines that are written at once.
 const BATCH: usize = 256;
-/// What may take this long is written before a relay ends; a disk that hangs does not keep it.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A log that is open, and what it takes to write it.
 pub(crate) struct Writer {
@@ -30,6 +27,8 @@ pub(crate) struct Writer {
     output: Output,
     lines: mpsc::Receiver<String>,
     dropped: Arc<AtomicU64>,
+    /// The output may end in the middle of a line.
+    is_torn: bool,
 }
 
 /// Where lines go.
@@ -50,10 +49,11 @@ impl Writer {
             Output::File(File::from_std(options().open(&settings.path)?))
         };
         let (log, lines, dropped) = SessionLog::new(settings.has_addresses);
-        Ok((log, Self { path: settings.path.clone(), output, lines, dropped }))
+        let is_torn = matches!(output, Output::File(_)) && ends_within_a_line(&settings.path);
+        Ok((log, Self { path: settings.path.clone(), output, lines, dropped, is_torn }))
     }
 
-    /// Writes until `end`, and then what waits. Opens the file anew when the configuration was read again, so that it can
+    /// Writes until `end`, and then what waits; how long that may take is for the caller to say. Opens the file anew when the configuration was read again, so that it can
     /// have been moved away.
     pub(crate) async fn run(mut self, mut live: watch::Receiver<Live>, end: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
@@ -76,22 +76,20 @@ impl Writer {
             }
             self.write(&mut batch, &mut said).await;
         }
-        let last_words = async {
-            self.lines.close();
-            while self.lines.recv_many(&mut batch, BATCH).await > 0 {
-                self.write(&mut batch, &mut said).await;
-            }
-        };
-        if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
-            warn!(path = %self.path.display(), "the session log takes too long; its last lines are missing");
+        self.lines.close();
+        while self.lines.recv_many(&mut batch, BATCH).await > 0 {
+            self.write(&mut batch, &mut said).await;
         }
     }
 
     /// Writes what is in the batch, and empties it. That it fails is said once, until it succeeds again.
     async fn write(&mut self, batch: &mut Vec<String>, said: &mut bool) {
-        let mut text = batch.join("\n");
+        let mut text = if self.is_torn { "\n".to_owned() } else { String::new() };
+        text.push_str(&batch.join("\n"));
         text.push('\n');
-        match self.output.write(text.as_bytes()).await {
+        let written = self.output.write(text.as_bytes()).await;
+        self.is_torn = written.is_err();
+        match written {
             Ok(()) => *said = false,
             Err(error) => {
                 self.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -123,6 +121,19 @@ impl Output {
         output.write_all(bytes).await?;
         output.flush().await
     }
+}
+
+/// Whether a file that is there ends without the end of a line, as after a disk was full or a relay killed.
+fn ends_within_a_line(path: &Path) -> bool {
+    let last = || {
+        let mut file = std::fs::File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        Ok::<_, io::Error>(last[0])
+    };
+    // An empty file has no last byte.
+    last().is_ok_and(|last| last != b'\n')
 }
 
 /// For the relay's user alone: it is about people.
@@ -168,5 +179,19 @@ mod tests {
         end.cancel();
         writing.await.unwrap();
         assert_eq!((lines(&moved), lines(&path)), (vec![Value::from(1)], vec![Value::from(2)]));
+    }
+    #[tokio::test]
+    async fn half_a_line_of_before_is_ended_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        fs::write(&path, "{\"half\":").unwrap();
+        let (log, writer) =
+            Writer::open(&SessionLogSettings { path: path.clone(), has_addresses: true }).unwrap();
+        log.0.as_ref().unwrap().lines.try_send("1".to_owned()).unwrap();
+        let (_reload, live) = Reload::new(Live::default());
+        let end = CancellationToken::new();
+        end.cancel();
+        writer.run(live, end).await;
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"half\":\n1\n");
     }
 }

@@ -51,8 +51,11 @@ pub(super) fn makes_sense(loaded: &Loaded, problems: &mut Vec<Problem>) {
     if let Some(path) = settings.log.session_log.as_deref().filter(|path| *path != Path::new("-")) {
         let directory =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if path.is_dir() {
-            problems.push(Problem::about(&["session_log"], "it is a directory; name a file"));
+        if path.exists() && !path.is_file() {
+            problems.push(Problem::about(
+                &["session_log"],
+                "it is there and no file; name another, or - for standard output",
+            ));
         } else if !directory.is_dir() {
             let what = format!("there is no directory {}", directory.display());
             problems.push(Problem::about(&["session_log"], what));
