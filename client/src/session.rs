@@ -70,6 +70,7 @@ impl Session<'_> {
         let telling = outages.tell(keeper.target(), whose);
         let keeping = keeper.run(first, &outages);
         tokio::pin!(telling, keeping);
+        let mut is_kept = true;
         let copied = tokio::select! {
             biased; // An end in order counts more than one by signal, and that more than a loss.
             copied = copy_session(&io, input, output) => copied,
@@ -81,6 +82,7 @@ impl Session<'_> {
             }
             kept = &mut keeping => {
                 kept?;
+                is_kept = false;
                 // Over for both ends, so what is left to be read is here already.
                 copy_session(&io, input, output).await
             }
@@ -90,8 +92,9 @@ impl Session<'_> {
             link.reset(RefusalCode::STOPPING, "the client cannot go on");
         }
         drop(io);
-        if !link.is_over() {
-            // The agent may hear that everything has arrived; if not, it forgets the session by itself.
+        if is_kept {
+            // The agent may hear that everything has arrived, and the relay that the link has ended: they would find out by
+            // themselves, but only after a while.
             let _ = tokio::time::timeout(FINISH_TIMEOUT, keeping).await;
         }
         copied.map(|()| End::Done).map_err(copy_error)

@@ -75,7 +75,7 @@ async fn serve_client_link(shared: &Arc<Shared>, link: &Link, peer: &Peer) {
             }
             stream = link.accept_stream() => match stream {
                 Ok(stream) => stream,
-                Err(_) => return,
+                Err(end) => return debug!(peer = %peer.address, %end, "a client's link has ended"),
             },
         };
         let (task_shared, task_link, task_peer) = (shared.clone(), link.clone(), peer.clone());

@@ -1,7 +1,7 @@
 //! A relay that is stopped, killed, started again, or cannot start.
 
 use anyhow::{Context, Result};
-use converge_interop_tests::{Process, Relay, Setup, process::run, programs};
+use converge_interop_tests::{Agent, Carrier, Process, Relay, Setup, process::run, programs};
 use rustix::process::Signal;
 use std::{fs, process::Command};
 
@@ -89,4 +89,28 @@ fn relay_that_cannot_start_says_why(setup: &mut Setup) -> Result<()> {
     let not_a_directory = refused(2, &["--listen", "127.0.0.1:0", "--state-dir", "garbage.pem"])?;
     assert!(not_a_directory.contains("garbage.pem"), "{not_a_directory}");
     Ok(())
+}
+
+/// On QUIC there is no connection below whose end would tell: without a word the relay holds the link until it has been silent
+/// for long.
+#[test]
+fn client_that_is_done_tells_the_relay() {
+    crate::tell(Carrier::Quic, |setup| {
+        let directory = setup.path().join("another");
+        fs::create_dir(&directory)?;
+        let relay = Relay::start_with(&directory, "127.0.0.1:0", ["--log", "info,converge_relay=debug"])?;
+        let agent = Agent::start(&setup.job(), &directory, &relay.url, ["--transport", "quic", "--hold"])?;
+        for line in ["true", "exit 3", "head -c 1000000 /dev/zero"] {
+            run(setup.openssh_to("ssh", &agent.address)?.arg(line), b"")?;
+        }
+        let ends = |log: &str| {
+            let lines = log.lines().filter(|line| line.contains("a client's link has ended"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        relay.process.wait_for_log("the ends of three links", |log| ends(log).len() == 3)?;
+        for end in ends(&relay.process.log()) {
+            assert!(end.contains("closed by the other side"), "{end}");
+        }
+        Ok(())
+    });
 }
