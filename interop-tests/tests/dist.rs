@@ -96,7 +96,7 @@ fn checksums_are_those_of_the_files() -> Result<()> {
     Ok(())
 }
 
-/// The whole of it, with OpenSSH outside: keys, TLS, QUIC and files from a job that has nothing but its agent.
+/// The whole of it, with OpenSSH outside: keys, TLS, QUIC and files from a job that has nothing but its agent and a shell.
 #[test]
 fn a_job_without_anything_is_reached_through_a_relay_without_anything() -> Result<()> {
     let relay = EmptyRelay::start(&[])?;
@@ -107,8 +107,11 @@ fn a_job_without_anything_is_reached_through_a_relay_without_anything() -> Resul
     fs::copy(key.with_extension("pub"), job.path().join(".authorized_keys"))?;
     job.write("report", "all is well\n")?;
     job.write("tmp/.keep", "")?;
+    // An agent wants a shell; this one needs nothing else, either.
+    fs::create_dir(job.path().join("bin"))?;
+    fs::copy(programs::installed("busybox")?, job.path().join("bin/sh"))?;
     let mut command = job.command("/converge-agent")?;
-    command.args(["--relay", &relay.url, "--hold"]);
+    command.args(["--relay", &relay.url, "--hold", "--shells", "/bin/sh"]);
     let mut agent = Process::start("agent", &mut command, relay.logs.path())?;
     let address = agent.wait_for("its address", |line| {
         Some(line.trim().strip_prefix("converge ssh '")?.strip_suffix('\'')?.to_owned())
