@@ -1,6 +1,6 @@
 //! What can be typed: every flag, in groups that are also the tables of the configuration file.
 //!
-//! To add a flag, add an `Option` field to its group and name it in the group's [`group!`] line; it then also has its
+//! To add a flag, add an `Option` field to its group and name it in the group's `group!` line; it then also has its
 //! variable and its key in the file. What it becomes is for [`crate::config::resolve`] to say.
 
 mod access;

@@ -1,7 +1,7 @@
 //! What is counted: how it is called ([`catalogue`]), who counts it, and how it gets out.
 //!
 //! Each relay has counters of its own, so several in one process do not mix theirs. What happens is counted where it
-//! happens; how things are now is read from where it is known when somebody asks ([`collect`]).
+//! happens; how things are now is read from where it is known when somebody asks (`collect`).
 
 pub mod catalogue;
 pub mod settings;

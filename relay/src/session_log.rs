@@ -1,7 +1,7 @@
 //! The log of sessions: who, when, with which agent, how long, how many bytes, why it ended. Never what was in them.
 //!
-//! Each session is a line of JSON when it begins and another when it ends ([`line`]). Sessions never wait for the log: lines
-//! go through a queue of limited length to one task that owns the file ([`writer`]), and what does not fit, or cannot be
+//! Each session is a line of JSON when it begins and another when it ends (`line`). Sessions never wait for the log: lines
+//! go through a queue of limited length to one task that owns the file (`writer`), and what does not fit, or cannot be
 //! written, is counted.
 
 mod line;

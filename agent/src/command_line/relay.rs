@@ -41,8 +41,8 @@ pub struct RelayArguments {
     /// A file with the token, read afresh for each registration
     #[arg(long, env = "CONVERGE_TOKEN_FILE", hide_short_help = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// A program that prints a token, run by sh for each registration, such as 'buildkite-agent oidc request-token
-    /// --audience https://relay.example'
+    /// A program that prints a token, run by sh for each registration, such as `buildkite-agent oidc request-token
+    /// --audience https://relay.example`
     #[arg(long, env = "CONVERGE_TOKEN_COMMAND", hide_short_help = true, value_name = "COMMAND")]
     pub token_command: Option<String>,
     /// Whom the token that GitHub makes is for [default: the relay's URL]

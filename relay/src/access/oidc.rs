@@ -1,7 +1,7 @@
 //! Tokens of CI systems: OpenID Connect ID tokens, which are JWTs that the system signs for one job and one audience.
 //!
 //! The signature is checked first, so nobody learns anything about the operator's rules without a token of an issuer
-//! that is trusted here. Times are checked with [`LEEWAY`]; `none` and the algorithms with shared secrets are never
+//! that is trusted here. Times are checked with `LEEWAY`; `none` and the algorithms with shared secrets are never
 //! taken. Specifications: RFC 7519 (JWT), RFC 7517 (keys), OpenID Connect Discovery 1.0.
 
 mod entry;

@@ -22,7 +22,7 @@ impl Table {
 
 /// A group of flags that is a table of the file. Every field is an `Option`: `None` is "not said".
 ///
-/// Implemented by [`group!`], which does not compile when a field is in neither of its lists.
+/// Implemented by `group!`, which does not compile when a field is in neither of its lists.
 ///
 /// Conventions:
 /// * A default is clap's `default_value`, so that help, example and `--check-config` show it.

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 /// The part of the configuration that is taken over from the file without a restart.
 ///
-/// How to use it: put what may change here, resolve it in [`resolve::live`](super::resolve::live), and name its flags
+/// How to use it: put what may change here, resolve it in `resolve::live`, and name its flags
 /// under `live` in the group's `group!`. A task then asks `shared.live` **each time** it needs the value
 /// (`shared.live.borrow().drain_timeout`: short, and not across an `await`), or, where something must be done on a
 /// change, clones the receiver and waits for `changed()`. What is not asked again does not change.
