@@ -7,3 +7,8 @@ pub(crate) mod quic;
 pub(crate) mod refusal;
 pub(crate) mod request;
 pub(crate) mod tcp;
+
+use std::time::Duration;
+
+/// After an accept that failed for want of descriptors or memory: time for some to come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

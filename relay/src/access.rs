@@ -126,6 +126,7 @@ impl Access {
 
     fn counted<T>(&self, scope: Scope, checked: Result<T, Refusal>) -> Result<T, Refusal> {
         if let Err(refusal) = &checked {
+            debug_assert!(Refusal::LABELS.contains(&refusal.label()), "{} is no label", refusal.label());
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             *refused.entry((scope, refusal.label())).or_default() += 1;
         }

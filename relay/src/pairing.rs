@@ -112,8 +112,19 @@ async fn time_to_move(shared: &Shared) {
 
 /// Copies until both directions have ended, one has failed, or the relay ends.
 pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Stream, id: &Id) {
-    let Session { number, kind, software, peer, token, is_resumed, agent, .. } = session;
-    let Session { stream: mut to_agent, _permit, _stay, _room, .. } = session;
+    let Session {
+        number,
+        kind,
+        software,
+        peer,
+        token,
+        is_resumed,
+        agent,
+        stream: mut to_agent,
+        _permit,
+        _stay,
+        _room,
+    } = session;
     let mut stay = shared.directory.begin(NewSession {
         number,
         id: id.clone(),

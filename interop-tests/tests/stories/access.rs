@@ -333,6 +333,8 @@ fn issuer_changes_its_key_and_goes_away(setup: &mut Setup) -> Result<()> {
     all_get(&http, &old, 404, "no agent")?;
     assert_eq!(issuer.asked_for("/keys"), 1, "not more often than every 30 seconds");
     eventually("the new key", || {
+        // Each look is a connection, of which one address may begin only so many per second, and the relay asks its issuer
+        // again only when somebody comes: there is no other event.
         std::thread::sleep(Duration::from_millis(200));
         let_in(&http, &new).ok().filter(|(status, _)| *status == 404)
     })?;

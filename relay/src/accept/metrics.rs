@@ -3,6 +3,7 @@
 //! It has no part in the limits of the others, and reads no PROXY protocol: what is counted is of interest most when strangers
 //! have taken every connection. It serves until the relay has ended, so that a drain can be watched, too.
 
+use super::ACCEPT_PAUSE;
 use crate::{http, shared::Shared};
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -19,8 +20,6 @@ use tracing::warn;
 const MAX_CONNECTIONS: usize = 32;
 /// What a connection may take in all; Prometheus keeps one and opens another when it is closed.
 const MAX_TIME: Duration = Duration::from_mins(5);
-/// After an accept that failed for want of descriptors or memory: time for some to come free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the relay ends.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: TcpListener) {

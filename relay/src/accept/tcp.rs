@@ -1,6 +1,6 @@
 //! TCP connections: TLS or cleartext, then HTTP.
 
-use super::{proxy_protocol, refusal, request};
+use super::{ACCEPT_PAUSE, proxy_protocol, refusal, request};
 use crate::{
     http,
     limits::{Refusal, Stay},
@@ -15,11 +15,7 @@ use converge_transport::{Carrier, dial::tcp::tune};
 use hyper::server::conn::{http1, http2};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -31,8 +27,6 @@ use tracing::{debug, warn};
 pub(crate) const HTTPS_ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// Requests at once on one HTTP/2 connection. Pages need few.
 const MAX_HTTP2_STREAMS: u32 = 16;
-/// After an accept that failed for want of descriptors or memory: time for some to come free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the relay drains. Without `tls` the listener speaks cleartext.
 pub(crate) async fn accept(

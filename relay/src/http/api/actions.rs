@@ -9,7 +9,7 @@ use super::{
     problem::{Kind, Problem, Problems},
 };
 use crate::{
-    access::Grant,
+    access::{Grant, Scope},
     directory::{Action, ActionError},
     limits,
     shared::Shared,
@@ -168,7 +168,7 @@ async fn ask(shared: &Shared, grant: &Grant, id: &AgentId, action: Action) -> Re
             ActionError::Refused(_) => Problem::new(Kind::AgentRefuses, detail),
         }
     };
-    find(shared, grant, id)?.ask(action).await.map_err(problem)
+    find(shared, Scope::ApiWrite, grant, id)?.ask(action).await.map_err(problem)
 }
 
 async fn ask_one(shared: &Shared, grant: &Grant, id: AgentId, action: Action) -> Result<Json<Done>, Problem> {

@@ -9,7 +9,7 @@ use super::{
     time::Time,
 };
 use crate::{
-    access::Grant,
+    access::{Grant, Scope},
     directory::{AgentEntry, KnownStatus},
     shared::Shared,
 };
@@ -226,11 +226,16 @@ pub(super) async fn show(
     Path(id): Path<AgentId>,
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Agent>, Problem> {
-    find(&shared, &grant, &id).map(|entry| Json(Agent::new(&shared, &entry)))
+    find(&shared, Scope::ApiRead, &grant, &id).map(|entry| Json(Agent::new(&shared, &entry)))
 }
 
-pub(super) fn find(shared: &Shared, grant: &Grant, id: &AgentId) -> Result<Arc<AgentEntry>, Problem> {
-    authorization::admit(grant, &id.0)?;
+pub(super) fn find(
+    shared: &Shared,
+    scope: Scope,
+    grant: &Grant,
+    id: &AgentId,
+) -> Result<Arc<AgentEntry>, Problem> {
+    authorization::admit(shared, scope, grant, &id.0)?;
     let missing = || Problem::new(Kind::NoSuchAgent, format!("no agent has the ID {}", id.0));
     shared.directory.agent(&id.0).ok_or_else(missing)
 }

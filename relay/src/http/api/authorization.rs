@@ -23,9 +23,9 @@ pub(super) struct MayRead(pub(super) Grant);
 /// A request that may also change things, and about which IDs.
 pub(super) struct MayWrite(pub(super) Grant);
 
-/// Whether a request may be about this ID.
-pub(super) fn admit(grant: &Grant, id: &Id) -> Result<(), Problem> {
-    grant.admit(id).map_err(|refusal| Problem::new(Kind::Forbidden, refusal.to_string()))
+/// Whether a request that was let in for `scope` may be about this ID.
+pub(super) fn admit(shared: &Shared, scope: Scope, grant: &Grant, id: &Id) -> Result<(), Problem> {
+    shared.access.admit(scope, grant, id).map_err(|refusal| problem(&refusal))
 }
 
 impl FromRequestParts<Arc<Shared>> for MayRead {

@@ -8,7 +8,7 @@ use super::{
     problem::{Kind, Problem, Problems},
     time::Time,
 };
-use crate::{limits, shared::Shared};
+use crate::{access::Scope, limits, shared::Shared};
 use axum::{
     Json,
     extract::State,
@@ -126,7 +126,7 @@ pub(super) async fn create(
         .parse()
         .map_err(|error| Problem::new(Kind::TooSlow, format!("no token: {error}")))?;
     let id = match wanted.id {
-        Some(AgentId(id)) => authorization::admit(&grant, &id).map(|()| id)?,
+        Some(AgentId(id)) => authorization::admit(&shared, Scope::ApiWrite, &grant, &id).map(|()| id)?,
         None => grant.generate_id(),
     };
     let reserving =
@@ -158,7 +158,7 @@ pub(super) async fn delete(
     Path(id): Path<AgentId>,
     State(shared): State<Arc<Shared>>,
 ) -> Result<StatusCode, Problem> {
-    authorization::admit(&grant, &id.0)?;
+    authorization::admit(&shared, Scope::ApiWrite, &grant, &id.0)?;
     if shared.registry.cancel(&id.0) {
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -10,7 +10,7 @@ use super::{
     problem::{Kind, Problem, Problems},
     time::Time,
 };
-use crate::{directory::SessionEntry, shared::Shared};
+use crate::{access::Scope, directory::SessionEntry, shared::Shared};
 use axum::{Json, extract::State};
 use converge_proto::rendezvous::SessionKind;
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,6 @@ pub(super) async fn show(
 ) -> Result<Json<Session>, Problem> {
     let missing = || Problem::new(Kind::NoSuchSession, format!("there is no session {number} now"));
     let session = shared.directory.session(number).ok_or_else(missing)?;
-    authorization::admit(&grant, &session.id)?;
+    authorization::admit(&shared, Scope::ApiRead, &grant, &session.id)?;
     Ok(Json(Session::from(&session)))
 }
