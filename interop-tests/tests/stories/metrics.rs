@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use converge_interop_tests::{
     Agent, Process, Relay, Setup, loopback,
-    process::{Output, eventually, run},
+    process::{Output, eventually, run, send_signal},
     programs,
 };
 use rustix::process::Signal;
@@ -12,15 +12,17 @@ use serde_json::Value;
 use std::{
     collections::BTreeSet,
     fs,
+    io::{BufRead, BufReader, PipeReader},
     net::UdpSocket,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 on_both_carriers! {
     prometheus_answers_every_panel,
     session_log_says_who_when_and_how_much,
+    reader_of_the_session_log_who_hangs_does_not_keep_the_relay,
     statsd_server_gets_lines,
 }
 
@@ -276,6 +278,39 @@ fn session_log_says_who_when_and_how_much(setup: &mut Setup) -> Result<()> {
     let own = own.lines().find(|line| line.contains("session begins")).context(own.clone())?;
     assert!(serde_json::from_str::<Value>(own)?["session"].is_u64(), "{own}");
     Ok(())
+}
+
+fn reader_of_the_session_log_who_hangs_does_not_keep_the_relay(setup: &mut Setup) -> Result<()> {
+    let (output, input) = std::io::pipe()?;
+    // As small as the system makes it, so that few sessions fill it.
+    let room = rustix::pipe::fcntl_setpipe_size(&input, 4096)?;
+    let mut command = Relay::command(setup.path(), "127.0.0.1:0")?;
+    command.args(["--session-log", "-", "--log", "off"]).stdout(input).stdin(Stdio::null());
+    let mut relay = command.spawn()?;
+    // With it goes this process's own end for writing.
+    drop(command);
+    let ended = fill_and_stop(setup, &mut relay, output, room);
+    // Without effect when it has ended.
+    relay.kill()?;
+    relay.wait()?;
+    assert!(ended?.success());
+    Ok(())
+}
+
+/// Reads the relay's address from its output and nothing more, and tells it to stop when the pipe is full.
+fn fill_and_stop(setup: &Setup, relay: &mut Child, output: PipeReader, room: usize) -> Result<ExitStatus> {
+    let mut output = BufReader::new(output);
+    let mut line = String::new();
+    output.read_line(&mut line)?;
+    let url = line.trim().strip_prefix("relay: ").context(line.clone())?.to_owned();
+    let carrier = setup.carrier.to_string();
+    let agent = Agent::start(&setup.job(), setup.path(), &url, ["--transport", &carrier, "--hold"])?;
+    // A session has two lines of more than 300 bytes.
+    for _ in 0..room / 600 + 2 {
+        run(setup.openssh_to("ssh", &agent.address)?.arg("true"), b"")?.success()?;
+    }
+    send_signal(relay.id(), Signal::TERM)?;
+    eventually("the relay's end", || relay.try_wait().ok().flatten())
 }
 
 fn statsd_server_gets_lines(setup: &mut Setup) -> Result<()> {
