@@ -4,6 +4,7 @@
 //!   replaced while it runs. A [`Certificate`] is one such pair.
 //! * [`ClientAuthority`]: whose certificates a relay believes of agents.
 //! * [`Trust`]: how a peer decides that a certificate is the relay's: system roots, a pin, or not at all.
+//! * [`cluster`]: who the relays of a cluster are to each other.
 //!
 //! All of it uses one crypto provider, [`provider`], so that no two can be mixed up at run time.
 
@@ -11,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod acme;
+pub mod cluster;
 
 mod certificate;
 mod client_authority;
