@@ -4,6 +4,8 @@
 //! variable and its key in the file. What it becomes is for [`crate::config::resolve`] to say.
 
 mod access;
+mod cluster;
+mod cluster_files;
 mod group;
 mod limits;
 mod listen;
@@ -15,6 +17,8 @@ mod token;
 pub mod values;
 
 pub use access::Access;
+pub use cluster::Cluster;
+pub use cluster_files::{ClusterCommand, InitCluster, JoinCluster};
 pub use group::{Group, Table};
 pub use limits::Limits;
 pub use listen::Listen;
@@ -47,7 +51,7 @@ struct Typed {
     /// A file with any of these settings, in TOML
     #[arg(long, env = "CONVERGE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Check everything, print what would be used and where it comes from, and start nothing
+    /// Check everything, print what would be used and why, and start nothing
     #[arg(long, conflicts_with = "example_config")]
     check_config: bool,
     /// Print a configuration file with every key
@@ -65,6 +69,9 @@ enum Command {
     /// Make tokens that --tokens-file lets in
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make the files of relays that act as one
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
 }
 
 /// What the program is to do.
@@ -99,6 +106,9 @@ pub struct Settings {
     /// `[limits]`
     #[command(flatten)]
     pub limits: Limits,
+    /// `[cluster]`
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// `[pages]`
     #[command(flatten)]
     pub pages: Pages,
@@ -112,8 +122,16 @@ pub struct Settings {
 
 impl Settings {
     /// The tables of the file, in the order of the fields.
-    pub const TABLES: [Table; 7] =
-        [Listen::TABLE, Tls::TABLE, Access::TABLE, Limits::TABLE, Pages::TABLE, Metrics::TABLE, Log::TABLE];
+    pub const TABLES: [Table; 8] = [
+        Listen::TABLE,
+        Tls::TABLE,
+        Access::TABLE,
+        Limits::TABLE,
+        Cluster::TABLE,
+        Pages::TABLE,
+        Metrics::TABLE,
+        Log::TABLE,
+    ];
 
     /// These, where `typed` says so of a field, else those of the file, else these (which are then defaults).
     pub(crate) fn over(self, file: Self, typed: &dyn Fn(&str) -> bool) -> Self {
@@ -122,6 +140,7 @@ impl Settings {
             tls: self.tls.over(file.tls, typed),
             access: self.access.over(file.access, typed),
             limits: self.limits.over(file.limits, typed),
+            cluster: self.cluster.over(file.cluster, typed),
             pages: self.pages.over(file.pages, typed),
             metrics: self.metrics.over(file.metrics, typed),
             log: self.log.over(file.log, typed),
@@ -168,7 +187,18 @@ impl CommandLine {
 
     /// `converge-relay token …`, if it is that.
     pub fn token(&self) -> Option<TokenCommand> {
-        self.typed().and_then(|typed| typed.command).map(|Command::Token(command)| command)
+        match self.typed()?.command? {
+            Command::Token(command) => Some(command),
+            Command::Cluster(_) => None,
+        }
+    }
+
+    /// `converge-relay cluster …`, if it is that.
+    pub fn cluster(&self) -> Option<ClusterCommand> {
+        match self.typed()?.command? {
+            Command::Cluster(command) => Some(command),
+            Command::Token(_) => None,
+        }
     }
 
     /// The configuration file, if one was named.
@@ -253,6 +283,7 @@ mod tests {
             (Tls::TABLE, keys_of::<Tls>()),
             (Access::TABLE, keys_of::<Access>()),
             (Limits::TABLE, keys_of::<Limits>()),
+            (Cluster::TABLE, keys_of::<Cluster>()),
             (Pages::TABLE, keys_of::<Pages>()),
             (Metrics::TABLE, keys_of::<Metrics>()),
             (Log::TABLE, keys_of::<Log>()),

@@ -3,6 +3,7 @@
 //! What was typed and what the file says are [`Settings`](crate::command_line::Settings); [`Loaded`] has both as one,
 //! and [`resolve`](resolve::resolve) makes a [`Config`] of it, or says everything that is wrong.
 
+pub mod cluster;
 pub mod example;
 pub mod file;
 pub mod live;
@@ -10,6 +11,7 @@ pub mod loaded;
 pub mod problem;
 pub mod resolve;
 
+pub use cluster::ClusterConfig;
 pub use live::{Live, Reload};
 pub use loaded::{Given, Loaded, Origin};
 pub use problem::{Problem, Problems};
@@ -42,6 +44,8 @@ pub struct Config {
     pub hsts: Duration,
     /// Whether peers must pin the certificate, because no authority has issued it.
     pub self_signed: bool,
+    /// Its place among relays that act as one, if it has one.
+    pub cluster: Option<ClusterConfig>,
     /// The programs that people can download from it.
     pub downloads: Option<Downloads>,
     /// What pages show, and to whom.
@@ -73,6 +77,7 @@ impl Config {
             certificate_source: tls::Source::default(),
             hsts: tls::HSTS,
             self_signed: false,
+            cluster: None,
             downloads: None,
             pages: PagesSettings::default(),
             reservation: limits::RESERVATION,

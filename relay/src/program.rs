@@ -1,6 +1,7 @@
 //! The relay as a program: read the configuration, bind, say where, run until told to stop.
 
 mod activation;
+mod cluster;
 mod log;
 mod reload;
 mod service_manager;
@@ -13,7 +14,7 @@ use self::{
 };
 use crate::{
     access::create::NewToken,
-    command_line::{Action, CommandLine, CreateToken, TokenCommand, values::Time},
+    command_line::{Action, ClusterCommand, CommandLine, CreateToken, TokenCommand, values::Time},
     config::{self, Config, Loaded, Problems, resolve},
     limits::descriptors,
     server::{Relay, Stopped},
@@ -37,6 +38,9 @@ pub fn run(command_line: &CommandLine) -> ExitCode {
     converge_certs::install_provider();
     if let Some(TokenCommand::Create(create)) = command_line.token() {
         return create_token(create);
+    }
+    if let Some(command) = command_line.cluster() {
+        return make_cluster_files(&command);
     }
     let done = match command_line.action() {
         Action::Run => start(command_line),
@@ -65,6 +69,16 @@ fn create_token(create: CreateToken) -> ExitCode {
     });
     match made {
         Ok(secret) => print(&format!("{secret}\n")),
+        Err(error) => {
+            eprintln!("converge-relay: {error}");
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+    }
+}
+
+fn make_cluster_files(command: &ClusterCommand) -> ExitCode {
+    match cluster::make(command) {
+        Ok(made) => print(&made),
         Err(error) => {
             eprintln!("converge-relay: {error}");
             ExitCode::from(BAD_CONFIGURATION)

@@ -2,6 +2,7 @@
 
 mod access;
 mod checks;
+mod cluster;
 mod identity;
 mod limits;
 mod watching;
@@ -25,7 +26,8 @@ use std::{
 pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
     check(loaded)?;
     let Settings { listen: Listen { listen, http, public_url }, tls, pages, .. } = &loaded.settings;
-    let (identity, certificate_source) = identity::load(tls, public_url.as_ref())?;
+    let cluster = cluster::load(&loaded.settings.cluster)?;
+    let (identity, certificate_source) = identity::load(tls, public_url.as_ref(), cluster.as_ref())?;
     // Without a command line there is no default.
     let listen = listen.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 4433));
     Ok(Config {
@@ -38,6 +40,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
         metrics: watching::metrics(&loaded.settings.metrics),
         session_log: watching::session_log(&loaded.settings.log),
         log_format: loaded.settings.log.log_format.unwrap_or_default(),
+        cluster,
         downloads: downloads(pages)?,
         pages: pages_settings(pages),
         live: live(&loaded.settings)?,
@@ -52,6 +55,7 @@ pub fn resolve(loaded: &Loaded) -> Result<Config, Problems> {
 pub fn check(loaded: &Loaded) -> Result<(), Problems> {
     let mut problems = checks::all(loaded);
     problems.extend(identity::check(&loaded.settings.tls));
+    problems.extend(cluster::check(&loaded.settings.cluster));
     problems.extend(access::settings(&loaded.settings).err().into_iter().flatten());
     problems.extend(downloads(&loaded.settings.pages).err());
     Problems::none_of(problems)

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a step that cannot be taken fails the test")]
 
+mod cluster;
 mod configuration;
 mod relay;
 mod reload;

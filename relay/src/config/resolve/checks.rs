@@ -1,6 +1,6 @@
 //! Checks of settings against each other. None of them opens or reads anything.
 
-use super::{access, identity, watching};
+use super::{access, cluster, identity, watching};
 use crate::{
     config::{Loaded, Problem},
     limits::ProxyProtocol,
@@ -18,6 +18,7 @@ const CHECKS: &[Check] = &[
     access::is_chosen,
     access::can_be_met,
     limits_make_sense,
+    cluster::makes_sense,
     watching::makes_sense,
 ];
 

@@ -2,7 +2,7 @@
 
 use crate::{
     command_line::Tls,
-    config::Problem,
+    config::{ClusterConfig, Problem},
     tls::{
         Source,
         acme::{self, AcmeSettings, LETS_ENCRYPT},
@@ -33,8 +33,13 @@ pub(super) fn check(tls: &Tls) -> Vec<Problem> {
     problems
 }
 
-/// Who the relay is at its start, and where its next certificate comes from.
-pub(super) fn load(tls: &Tls, public_url: Option<&RelayUrl>) -> Result<(Identity, Source), Problem> {
+/// Who the relay is at its start, and where its next certificate comes from. Without a certificate of its own, one of
+/// several shows what all of them do.
+pub(super) fn load(
+    tls: &Tls,
+    public_url: Option<&RelayUrl>,
+    cluster: Option<&ClusterConfig>,
+) -> Result<(Identity, Source), Problem> {
     let (identity, source) = match (files(tls), acme(tls)) {
         (Some(files), _) => (from_files(&files)?, Source::Files(files)),
         (None, Some(settings)) => {
@@ -44,7 +49,10 @@ pub(super) fn load(tls: &Tls, public_url: Option<&RelayUrl>) -> Result<(Identity
             let identity = kept.map_or_else(awaiting, Ok)?;
             (identity, Source::Acme(settings))
         }
-        (None, None) => (self_signed(tls, &names(public_url))?, Source::Kept),
+        (None, None) => {
+            let shared = cluster.map(|cluster| cluster.identity.shared().clone());
+            (shared.map_or_else(|| self_signed(tls, &names(public_url)), Ok)?, Source::Kept)
+        }
     };
     Ok(match authority(tls)? {
         Some(authority) => (identity.with_client_authority(authority), source),
