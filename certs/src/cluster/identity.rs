@@ -172,10 +172,12 @@ fn roots(file: &Path) -> Result<RootCertStore, IdentityError> {
 #[cfg(unix)]
 fn check_private(file: &Path) -> Result<(), ClusterError> {
     use std::os::unix::fs::PermissionsExt;
+    /// Anything for others; writing and executing for the group.
+    const TOO_MUCH: u32 = 0o037;
     let metadata = std::fs::metadata(file)
         .map_err(|source| ClusterError::Relay(IdentityError::Read { file: file.into(), source }))?;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o037 == 0 { Ok(()) } else { Err(ClusterError::Open { file: file.into(), mode }) }
+    if mode & TOO_MUCH == 0 { Ok(()) } else { Err(ClusterError::Open { file: file.into(), mode }) }
 }
 
 #[cfg(not(unix))]

@@ -4,6 +4,12 @@ use crate::command_line::{ClusterCommand, InitCluster, JoinCluster};
 use converge_certs::cluster::{self, ClusterError, Join};
 use std::time::SystemTime;
 
+const WIDTH: usize = 100;
+/// Before what is to be copied.
+const INDENT: &str = "    ";
+/// Where a relay may have its files.
+const PLACE: &str = "/etc/converge/cluster";
+
 /// Does what was asked for. Returns what to tell the operator.
 pub(super) fn make(command: &ClusterCommand) -> Result<String, ClusterError> {
     match command {
@@ -15,13 +21,14 @@ pub(super) fn make(command: &ClusterCommand) -> Result<String, ClusterError> {
 fn make_cluster(init: &InitCluster) -> Result<String, ClusterError> {
     cluster::init(&init.dir, &init.names)?;
     let dir = init.dir.display();
-    Ok(format!(
-        "A cluster was made in {dir}.\n\
-         Keep this directory, and keep it safe: who has {dir}/ca.key can be a relay of the cluster. No relay needs that \
-         file; it is for making the files of more relays.\n\
-         For each relay:\n\
-         \x20   converge-relay cluster join --dir {dir} --number N --out relay-N\n"
-    ))
+    Ok(paragraphs(&[
+        format!(
+            "A cluster was made in {dir}. Keep this directory, and keep it safe: who has {dir}/ca.key can be a relay of \
+             the cluster. No relay needs that file; it is for making the files of more relays."
+        ),
+        "For each relay:".to_owned(),
+        format!("{INDENT}converge-relay cluster join --dir {dir} --number N --out relay-N"),
+    ]))
 }
 
 fn make_relay(join: &JoinCluster) -> Result<String, ClusterError> {
@@ -32,11 +39,22 @@ fn make_relay(join: &JoinCluster) -> Result<String, ClusterError> {
     let expires = humantime::format_rfc3339_seconds(identity.not_after()).to_string();
     // The day will do.
     let expires = expires.split('T').next().unwrap_or(&expires);
-    Ok(format!(
-        "The files of relay {number} were made in {out}; they are good until {expires}.\n\
-         Copy the whole directory to the machine of that relay and to no other, such as to /etc/converge/cluster, where \
-         only the relay's user may read it; then remove {out} here. Start the relay with\n\
-         \x20   --cluster-dir /etc/converge/cluster --etcd URL --cluster-address HOST:PORT\n\
-         {dir}/ca.key stays where it is: no relay needs it, only who makes the files of more relays.\n"
-    ))
+    Ok(paragraphs(&[
+        format!("The files of relay {number} were made in {out}; they are good until {expires}."),
+        format!(
+            "Copy the whole directory to the machine of that relay and to no other, such as to {PLACE}, where only the \
+             relay's user may read it. Then remove {out} here. Start the relay with"
+        ),
+        format!("{INDENT}--cluster-dir {PLACE} --etcd URL --cluster-address HOST:PORT"),
+        format!(
+            "{dir}/ca.key stays where it is: no relay needs it, only who makes the files of more relays."
+        ),
+    ]))
+}
+
+/// Wide enough for a line, but what is to be copied stays whole.
+fn paragraphs(paragraphs: &[String]) -> String {
+    let fill =
+        |text: &String| if text.starts_with(INDENT) { text.clone() } else { textwrap::fill(text, WIDTH) };
+    paragraphs.iter().map(|text| fill(text) + "\n").collect()
 }
