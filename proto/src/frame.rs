@@ -66,6 +66,8 @@ frame_types! {
     0x26 BYE "Bye",
     /// Agent → relay on the control stream: [`Response`](crate::rendezvous::Response).
     0x27 RESPONSE "Response",
+    /// Relay → relay, first frame of a stream: [`Forward`](crate::cluster::Forward).
+    0x28 FORWARD "Forward",
     /// Client → agent, first frame of a session's stream: [`Attach`](crate::session::Attach).
     0x30 ATTACH "Attach",
     /// Agent → client, the answer: [`Attached`](crate::session::Attached).

@@ -11,6 +11,7 @@
 
 pub mod address;
 pub mod backoff;
+pub mod cluster;
 pub mod expiry;
 pub mod frame;
 #[doc(hidden)]

@@ -3,6 +3,7 @@
 //! [RFC 8949]: https://www.rfc-editor.org/rfc/rfc8949
 
 use crate::{
+    cluster::Forward,
     frame::{Frame, FrameError, FrameType},
     rendezvous::{
         messages::{
@@ -70,5 +71,6 @@ messages! {
     Connect = CONNECT, Lookup = LOOKUP, Connected = CONNECTED, Waiting = WAITING, Found = FOUND,
     Incoming = INCOMING, Ping = PING, Pong = PONG, Goaway = GOAWAY, Bye = BYE,
     Status = STATUS, ExpiryWarning = EXPIRY_WARNING, Request = REQUEST, Response = RESPONSE,
+    Forward = FORWARD,
     Attach = ATTACH, Attached = ATTACHED, Ack = ACK, Reset = RESET, Notice = NOTICE,
 }

@@ -4,6 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use converge_proto::{
     Frame, FrameType, HostKey, Id, Text, VarInt,
+    cluster::Forward,
     frame::{MAX_CONTROL_PAYLOAD_BYTES, missing_bytes},
     fuzz,
     rendezvous::{
@@ -316,6 +317,11 @@ impl Contents {
                 fell_back: has_line.then_some(first > second),
             }),
             round_trip(&Challenge { nonce }),
+            round_trip(&Forward {
+                address: client.software.clone(),
+                is_websocket: first > second,
+                token: has_line.then(|| client.software.clone()),
+            }),
             round_trip(&Proof { signature }),
             round_trip(&Registered {
                 id: id.clone(),

@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use converge_proto::{
     CertificatePin, Frame, FrameType, HostKey, Id, VarInt,
+    cluster::Forward,
     frame::FrameError,
     host_key::sign,
     message::reencode,
@@ -301,6 +302,18 @@ fn messages() -> Vec<MessageVector> {
         MessageVector::of(
             "Response, not done",
             Response { number: 4, refusal: Some("this agent does not know the request".into_text()) },
+        ),
+        MessageVector::of(
+            "Forward, least",
+            Forward { address: "198.51.100.7:50000".into_text(), is_websocket: false, token: None },
+        ),
+        MessageVector::of(
+            "Forward, all fields",
+            Forward {
+                address: "[2001:db8::7]:50000".into_text(),
+                is_websocket: true,
+                token: Some("team".into_text()),
+            },
         ),
         MessageVector::of(
             "Attach, the first",

@@ -8,7 +8,7 @@ use crate::{
     first_frame,
     limits::{self, Stay},
     peer::Peer,
-    registry::{Agent, RegisterError, Registration},
+    registry::{Agent, Place, RegisterError, Registration},
     shared::Shared,
 };
 use converge_proto::{
@@ -120,9 +120,12 @@ async fn register_agent(
             let refusal = shared.gate.refused(limits::Refusal::Agents, peer.address.ip());
             Err(Some((control, refusal.refused())))
         }
-        Err(error @ RegisterError::Held(_)) => {
-            let refused = Refused { code: RefusalCode::FORBIDDEN, text: Line::new(error.to_string()) };
-            Err(Some((control, refused)))
+        Err(error @ (RegisterError::Held(_) | RegisterError::Unavailable(_))) => {
+            let code = match error {
+                RegisterError::Unavailable(_) => RefusalCode::INTERNAL,
+                _ => RefusalCode::FORBIDDEN,
+            };
+            Err(Some((control, Refused { code, text: Line::new(error.to_string()) })))
         }
     }
 }
@@ -148,7 +151,7 @@ async fn check_access(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) ->
 
 /// Counts an agent. One that comes on another link, before its last one is gone, is the same agent.
 fn enter(shared: &Shared, verified: &VerifiedAgent, peer: &Peer) -> Result<Stay, limits::Refusal> {
-    let holder = verified.wanted.as_ref().and_then(|id| shared.registry.find(id));
+    let holder = verified.wanted.as_ref().and_then(|id| shared.registry.find(id)).and_then(Place::here);
     let address = peer.address.ip();
     match holder {
         Some(holder) if holder.verified.host_key == verified.host_key => Ok(shared.gate.agent_moves(address)),

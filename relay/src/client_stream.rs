@@ -2,10 +2,12 @@
 
 use crate::{
     access::{self, Credentials, Grant, Scope},
-    first_frame, limits,
+    cluster::forward::{self, Answer, Question},
+    first_frame,
+    limits::{self, Stay},
     pairing::{self, Arrival},
     peer::Peer,
-    registry::Agent,
+    registry::{Agent, Elsewhere, Place},
     shared::Shared,
 };
 use converge_proto::{
@@ -18,8 +20,11 @@ use converge_proto::{
 };
 use converge_transport::{Link, LinkError, Stream, StreamError};
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tracing::debug;
+
+/// How many relays are asked for one client; each of them had the agent a moment ago.
+const MAX_ASKED: usize = 16;
 
 /// What a stream came on.
 #[derive(Clone, Copy)]
@@ -28,34 +33,74 @@ pub(crate) enum Origin<'a> {
     Link(&'a Link),
     /// A WebSocket of its own, with this ID in its URL.
     Path(&'a Id),
+    /// Another relay, which has let the client in by this token, if by any.
+    Relay(Option<&'a str>),
+}
+
+impl Origin<'_> {
+    /// The relay that the client came to counts what becomes of it; here it is the second one.
+    fn is_relay(self) -> bool {
+        matches!(self, Self::Relay(_))
+    }
+}
+
+/// What a client wants.
+enum Wanted {
+    Session(Connect),
+    Key(Lookup),
+}
+
+impl Wanted {
+    fn id(&self) -> &Id {
+        match self {
+            Self::Session(connect) => &connect.id,
+            Self::Key(lookup) => &lookup.id,
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let (Self::Session(Connect { wait_ms, .. }) | Self::Key(Lookup { wait_ms, .. })) = self;
+        Duration::from_millis((*wait_ms).into()).min(limits::MAX_WAIT)
+    }
+
+    fn token(&self) -> Option<Token> {
+        let (Self::Session(Connect { token, .. }) | Self::Key(Lookup { token, .. })) = self;
+        token.clone()
+    }
+
+    fn kind(&self) -> Option<SessionKind> {
+        match self {
+            Self::Session(connect) => Some(connect.kind),
+            Self::Key(_) => None,
+        }
+    }
+
+    /// The same for another relay: what lets the client in here is not for others to see.
+    fn forwarded(&self, wait: Duration) -> Frame {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        match self {
+            Self::Session(connect) => Connect { token: None, wait_ms, ..connect.clone() }.to_frame(),
+            Self::Key(lookup) => Lookup { token: None, wait_ms, ..lookup.clone() }.to_frame(),
+        }
+    }
 }
 
 /// Serves a stream that began with `first`, until it ends.
 pub(crate) async fn serve(shared: &Shared, stream: Stream, first: &Frame, from: Origin<'_>, peer: &Peer) {
-    let path_id = match from {
-        Origin::Path(id) => Some(id),
-        Origin::Link(_) => None,
+    let wanted = match first.frame_type {
+        FrameType::CONNECT => Connect::from_frame(first).map(Wanted::Session),
+        FrameType::LOOKUP => Lookup::from_frame(first).map(Wanted::Key),
+        _ => Err(first_frame::unexpected(first, "Connect, Lookup or Register")),
     };
-    let outcome = match first.frame_type {
-        FrameType::CONNECT => {
-            let connected = match Connect::from_frame(first) {
-                Ok(connect) if path_id.is_some_and(|id| *id != connect.id) => Err((stream, other_id())),
-                Ok(connect) => connect_session(shared, stream, connect, from, peer).await,
-                Err(error) => Err((stream, first_frame::refusal_of(&error))),
-            };
-            connected.inspect_err(|(_, refused)| shared.metrics.connect_refused(peer.carrier, refused.code))
-        }
-        FrameType::LOOKUP => match Lookup::from_frame(first) {
-            Ok(lookup) if path_id.is_some_and(|id| *id != lookup.id) => Err((stream, other_id())),
-            Ok(lookup) => answer_lookup(shared, stream, lookup, peer).await,
-            Err(error) => Err((stream, first_frame::refusal_of(&error))),
-        },
-        _ => Err((
-            stream,
-            first_frame::refusal_of(&first_frame::unexpected(first, "Connect, Lookup or Register")),
-        )),
+    let outcome = match wanted {
+        Ok(wanted) if matches!(from, Origin::Path(id) if id != wanted.id()) => Err((stream, other_id())),
+        Ok(wanted) => answer(shared, stream, &wanted, from, peer).await,
+        Err(error) => Err((stream, first_frame::refusal_of(&error))),
     };
     if let Err((stream, refused)) = outcome {
+        if first.frame_type == FrameType::CONNECT && !from.is_relay() {
+            shared.metrics.connect_refused(peer.carrier, refused.code);
+        }
         debug!(peer = %peer.address, code = %refused.code, reason = %refused.text, "client refused");
         first_frame::refuse(stream, &refused).await;
     }
@@ -69,53 +114,109 @@ fn other_id() -> Refused {
     Refused { code: RefusalCode::PROTOCOL_VIOLATION, text }
 }
 
-async fn connect_session(
+async fn answer(
     shared: &Shared,
     stream: Stream,
-    connect: Connect,
+    wanted: &Wanted,
     from: Origin<'_>,
     peer: &Peer,
 ) -> Result<(), Refusal> {
-    if let SessionKind::Other(number) = connect.kind {
+    if let Some(SessionKind::Other(number)) = wanted.kind() {
         let text = Line::new(format!("this relay does not know sessions of kind {number}; upgrade it"));
         return Err((stream, Refused { code: RefusalCode::UNSUPPORTED, text }));
     }
-    let (stream, grant) = admit(shared, stream, &connect.id, connect.token, peer).await?;
-    let (mut stream, agent) = wait_for_agent(shared, stream, &connect.id, connect.wait_ms, peer).await?;
+    let grant = match from {
+        Origin::Relay(token) => Grant { token: token.map(str::to_owned), ..Grant::default() },
+        Origin::Link(_) | Origin::Path(_) => {
+            let credentials = Credentials::new(wanted.token());
+            match check(shared, wanted.id(), &credentials, peer).await {
+                Ok(grant) => grant,
+                Err(refusal) => return Err((stream, refusal.refused())),
+            }
+        }
+    };
+    let deadline = Instant::now() + wanted.wait();
+    let mut seeking = Seeking::new(shared, wanted.id(), deadline, peer);
+    let mut stream = stream;
+    loop {
+        let place = match seeking.place(&mut stream).await {
+            Ok(place) => place,
+            Err(refused) => return Err((stream, refused)),
+        };
+        let elsewhere = match place {
+            Place::Here(agent) => {
+                return match wanted {
+                    Wanted::Session(connect) => {
+                        connect_here(shared, stream, connect, &agent, from, peer, grant).await
+                    }
+                    Wanted::Key(_) => found_here(stream, &agent).await,
+                };
+            }
+            // It has led here, so it will see by itself that the agent has moved on.
+            Place::At(_) if from.is_relay() => return Err((stream, no_such_id(wanted.id()))),
+            Place::At(elsewhere) => elsewhere,
+        };
+        let question = Question {
+            frame: wanted.forwarded(deadline.saturating_duration_since(Instant::now())),
+            kind: wanted.kind(),
+            peer,
+            token: grant.token.as_deref(),
+        };
+        match forward::ask(shared, stream, elsewhere.relay, &question).await {
+            Answer::Done => return Ok(()),
+            Answer::Refused(back, refused) => {
+                stream = back;
+                seeking.was_refused(elsewhere, refused);
+            }
+        }
+    }
+}
+
+/// Answers a client whose agent is here, and copies until the session is over.
+async fn connect_here(
+    shared: &Shared,
+    mut stream: Stream,
+    connect: &Connect,
+    agent: &Arc<Agent>,
+    from: Origin<'_>,
+    peer: &Peer,
+    grant: Grant,
+) -> Result<(), Refusal> {
     let asked = Instant::now();
-    let client = ClientInfo { address: Some(Name::new(peer.address.to_string())), ..connect.client };
+    let client = ClientInfo { address: Some(Name::new(peer.address.to_string())), ..connect.client.clone() };
     if let Some(session) = connect.session {
         debug!(%session, id = %connect.id, "a resumable session comes");
     }
     let is_resumed = connect.resume == Some(true);
     let arrival = Arrival { kind: connect.kind, client, peer, token: grant.token, is_resumed };
-    match pairing::open(shared, &agent, arrival).await {
-        Ok(session) => {
-            let _room = match from {
-                Origin::Link(link) => Some(link.room()),
-                Origin::Path(_) => None,
-            };
-            let connected =
-                Connected { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
-            let connected = connected.to_frame();
-            let answering = stream.send.write_frame(&connected);
-            // A failed answer shows in the copying that follows.
-            if tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, answering).await.is_ok() {
-                shared.metrics.connected(peer.carrier, is_resumed, connect.fell_back, asked.elapsed());
-                pairing::run(shared, session, stream, &connect.id).await;
-            } else {
-                shared.metrics.connect_refused(peer.carrier, RefusalCode::LIMIT);
-                tokio::join!(stream.reset(RefusalCode::LIMIT), session.abandon());
-            }
-            Ok(())
+    let session = match pairing::open(shared, agent, arrival).await {
+        Ok(session) => session,
+        Err(refused) => return Err((stream, refused)),
+    };
+    let _room = match from {
+        Origin::Link(link) => Some(link.room()),
+        Origin::Path(_) | Origin::Relay(_) => None,
+    };
+    let connected =
+        Connected { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
+    let connected = connected.to_frame();
+    let answering = stream.send.write_frame(&connected);
+    // A failed answer shows in the copying that follows.
+    if tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, answering).await.is_ok() {
+        if !from.is_relay() {
+            shared.metrics.connected(peer.carrier, is_resumed, connect.fell_back, asked.elapsed());
         }
-        Err(refused) => Err((stream, refused)),
+        pairing::run(shared, session, stream, &connect.id).await;
+    } else {
+        if !from.is_relay() {
+            shared.metrics.connect_refused(peer.carrier, RefusalCode::LIMIT);
+        }
+        tokio::join!(stream.reset(RefusalCode::LIMIT), session.abandon());
     }
+    Ok(())
 }
 
-async fn answer_lookup(shared: &Shared, stream: Stream, lookup: Lookup, peer: &Peer) -> Result<(), Refusal> {
-    let (stream, _) = admit(shared, stream, &lookup.id, lookup.token, peer).await?;
-    let (mut stream, agent) = wait_for_agent(shared, stream, &lookup.id, lookup.wait_ms, peer).await?;
+async fn found_here(mut stream: Stream, agent: &Agent) -> Result<(), Refusal> {
     let found = Found { host_key: agent.verified.host_key.clone(), agent: agent.verified.info.clone() };
     let answering = async {
         stream.send.write_frame(&found.to_frame()).await?;
@@ -127,21 +228,7 @@ async fn answer_lookup(shared: &Shared, stream: Stream, lookup: Lookup, peer: &P
     Ok(())
 }
 
-/// Whether the client may have this agent, whether or not it is there.
-async fn admit(
-    shared: &Shared,
-    stream: Stream,
-    id: &Id,
-    token: Option<Token>,
-    peer: &Peer,
-) -> Result<(Stream, Grant), Refusal> {
-    match check(shared, id, &Credentials::new(token), peer).await {
-        Ok(grant) => Ok((stream, grant)),
-        Err(refusal) => Err((stream, refusal.refused())),
-    }
-}
-
-/// The same for credentials from anywhere.
+/// Whether a client may have this agent, whether or not it is there.
 ///
 /// # Errors
 /// [`access::Refusal`].
@@ -156,48 +243,83 @@ pub(crate) async fn check(
     Ok(grant)
 }
 
-/// Finds the agent, or waits for it while telling the client so.
-async fn wait_for_agent(
-    shared: &Shared,
-    mut stream: Stream,
-    id: &Id,
-    wait_ms: u32,
-    peer: &Peer,
-) -> Result<(Stream, Arc<Agent>), Refusal> {
-    if shared.draining.is_cancelled() {
-        return Err((stream, stopping()));
+/// Looks for an agent, and waits for it while telling the client so.
+struct Seeking<'a> {
+    shared: &'a Shared,
+    id: &'a Id,
+    deadline: Instant,
+    peer: &'a Peer,
+    appearances: watch::Receiver<u64>,
+    /// Where the answer was no, and what it was.
+    refused: Option<(Elsewhere, Refused)>,
+    /// How many have been asked.
+    asked: usize,
+    stay: Option<Stay>,
+}
+
+impl<'a> Seeking<'a> {
+    fn new(shared: &'a Shared, id: &'a Id, deadline: Instant, peer: &'a Peer) -> Self {
+        // Before the first look, so that no appearance is missed between the look and the wait.
+        let appearances = shared.registry.appearances();
+        Self { shared, id, deadline, peer, appearances, refused: None, asked: 0, stay: None }
     }
-    // Before the first look, so that no appearance is missed between the look and the wait.
-    let mut appearances = shared.registry.appearances();
-    if let Some(agent) = shared.registry.find(id) {
-        return Ok((stream, agent));
-    }
-    let wait = Duration::from_millis(wait_ms.into()).min(limits::MAX_WAIT);
-    if wait.is_zero() {
-        return Err((stream, no_such_id(id)));
-    }
-    let _stay = match shared.gate.wait(peer.address.ip()) {
-        Ok(stay) => stay,
-        Err(refusal) => return Err((stream, refusal.refused())),
-    };
-    let deadline = Instant::now() + wait;
-    loop {
-        if let Err(error) = tell_waiting(&mut stream, deadline).await {
-            debug!(%error, "client gave up waiting");
-            return Err((stream, no_such_id(id)));
+
+    /// Where the agent is. A relay that has said that it is not there is asked again only after the agent has moved.
+    async fn place(&mut self, stream: &mut Stream) -> Result<Place, Refused> {
+        if self.shared.draining.is_cancelled() {
+            return Err(stopping());
         }
-        let next_word = Instant::now() + limits::WAITING_INTERVAL;
+        // It has moved on at this moment, and this relay will hear of it; all else is the client's to hear.
+        let is_final = self.refused.as_ref().is_some_and(|(_, said)| said.code != RefusalCode::NO_SUCH_ID);
+        if is_final {
+            return Err(self.last_word());
+        }
+        if let Some(place) = self.look() {
+            return Ok(place);
+        }
+        if Instant::now() >= self.deadline {
+            return Err(self.last_word());
+        }
+        if self.stay.is_none() {
+            let stay = self.shared.gate.wait(self.peer.address.ip());
+            self.stay = Some(stay.map_err(|refusal| refusal.refused())?);
+        }
         loop {
-            tokio::select! {
-                biased;
-                () = shared.draining.cancelled() => return Err((stream, stopping())),
-                _ = appearances.changed() => if let Some(agent) = shared.registry.find(id) {
-                    return Ok((stream, agent));
-                },
-                () = tokio::time::sleep_until(deadline) => return Err((stream, no_such_id(id))),
-                () = tokio::time::sleep_until(next_word) => break,
+            if let Err(error) = tell_waiting(stream, self.deadline).await {
+                debug!(%error, "client gave up waiting");
+                return Err(no_such_id(self.id));
+            }
+            let next_word = Instant::now() + limits::WAITING_INTERVAL;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.shared.draining.cancelled() => return Err(stopping()),
+                    _ = self.appearances.changed() => if let Some(place) = self.look() {
+                        return Ok(place);
+                    },
+                    () = tokio::time::sleep_until(self.deadline) => return Err(self.last_word()),
+                    () = tokio::time::sleep_until(next_word) => break,
+                }
             }
         }
+    }
+
+    fn look(&mut self) -> Option<Place> {
+        let place = self.shared.registry.find(self.id)?;
+        match (&place, &self.refused) {
+            (Place::At(elsewhere), Some((refused, _))) if elsewhere == refused => None,
+            (Place::At(_), _) if self.asked >= MAX_ASKED => None,
+            _ => Some(place),
+        }
+    }
+
+    fn was_refused(&mut self, elsewhere: Elsewhere, refused: Refused) {
+        self.asked += 1;
+        self.refused = Some((elsewhere, refused));
+    }
+
+    fn last_word(&mut self) -> Refused {
+        self.refused.take().map_or_else(|| no_such_id(self.id), |(_, refused)| refused)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod tls;
 mod accept;
 mod agent_link;
 mod client_stream;
+mod cluster;
 mod first_frame;
 mod http;
 mod link;

@@ -13,7 +13,7 @@ mod process;
 mod statsd;
 
 pub(crate) use collect::{look_after, text};
-pub(crate) use events::{End, Secured, SessionCounters};
+pub(crate) use events::{End, ForwardCounters, Secured, SessionCounters};
 pub use settings::{MetricsSettings, StatsD};
 pub(crate) use statsd::StatsDError;
 

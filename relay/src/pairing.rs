@@ -103,13 +103,6 @@ fn agent_lost(why: &str) -> Refused {
     Refused { code: RefusalCode::AGENT_LOST, text: Line::new(text) }
 }
 
-/// When the relay stops and agents have had a moment to go elsewhere. Sessions that can go on elsewhere are then let
-/// go: waiting for their end would only keep the relay from being back.
-async fn time_to_move(shared: &Shared) {
-    shared.draining.cancelled().await;
-    tokio::time::sleep(limits::MOVE_TIME).await;
-}
-
 /// Copies until both directions have ended, one has failed, or the relay ends.
 pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Stream, id: &Id) {
     let Session {
@@ -144,7 +137,7 @@ pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Strea
     let result = tokio::select! {
         biased; // The reason of a link's end is truer than what its streams make of it.
         () = shared.ending.cancelled() => Err((End::RelayStopped, StreamError::from(LinkError::ClosedHere))),
-        () = time_to_move(shared), if kind == SessionKind::Resumable => {
+        () = shared.time_to_move(), if kind == SessionKind::Resumable => {
             Err((End::RelayStopped, StreamError::from(LinkError::ClosedHere)))
         }
         error = agent.link.closed() => Err((End::AgentLost, error.into())),

@@ -1,16 +1,19 @@
 //! Which agent has which ID.
 //!
-//! The trait is the seam for several relays; on one relay the registry is memory, and the rules are those of
-//! [`IdTable`].
+//! On one relay the registry is memory, and the rules are those of [`IdTable`]; where several relays act as one it is etcd,
+//! and the rules are the same.
+
+pub mod etcd;
 
 mod memory;
 
+pub use etcd::EtcdRegistry;
 pub use memory::MemoryRegistry;
 
 use crate::access::Grant;
 use crate::limits::Bandwidth;
 use converge_proto::{
-    Id,
+    HostKey, Id, RelayNumber,
     rendezvous::{
         LinkNumber, Reassigned, SecretHash, VerifiedAgent,
         id_table::{Reservation, ReserveError},
@@ -41,37 +44,74 @@ pub struct Agent {
     pub(crate) bandwidth: Option<Bandwidth>,
 }
 
+/// Where an agent is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// At this relay.
+    Here(Arc<Agent>),
+    /// At another one of the cluster, or it was there last.
+    At(Elsewhere),
+}
+
+/// A place at another relay. It is another one after the agent has moved, even if back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The relay.
+    pub relay: RelayNumber,
+    /// Which move it was.
+    pub revision: i64,
+}
+
+impl Place {
+    /// The agent, when it is at this relay.
+    pub fn here(self) -> Option<Arc<Agent>> {
+        match self {
+            Self::Here(agent) => Some(agent),
+            Self::At(_) => None,
+        }
+    }
+}
+
 /// Where agents are found.
 pub trait Registry: Send + Sync + 'static {
     /// Gives an agent an ID by the rules of [`IdTable`]. The ID is the agent's until the registration is dropped.
     fn register(&self, agent: Arc<Agent>) -> BoxFuture<'_, Result<Registration, RegisterError>>;
 
-    /// The agent that has this ID now.
-    fn find(&self, id: &Id) -> Option<Arc<Agent>>;
+    /// Where the agent is that has this ID now. Asks nobody.
+    fn find(&self, id: &Id) -> Option<Place>;
 
-    /// Changes whenever an agent has appeared; look again then.
+    /// The key of the agent that has this ID now, wherever it is.
+    fn host_key(&self, id: &Id) -> Option<HostKey>;
+
+    /// Changes whenever an agent has appeared, here or elsewhere; look again then.
     fn appearances(&self) -> watch::Receiver<u64>;
 
-    /// Every agent that is here now.
+    /// Whether new agents can be given an ID now.
+    fn is_up(&self) -> bool;
+
+    /// Every agent that is at this relay now.
     fn agents(&self) -> Vec<Arc<Agent>>;
 
     /// Keeps an ID, this one or a new one, for the bearer of a token that has not come yet.
     ///
     /// # Errors
-    /// [`ReserveError`].
+    /// [`ReserveRefusal`].
     fn reserve(
         &self,
         id: Option<Id>,
         secret: SecretHash,
         time: Duration,
-    ) -> BoxFuture<'_, Result<Reservation, ReserveError>>;
+    ) -> BoxFuture<'_, Result<Reservation, ReserveRefusal>>;
 
     /// The ID that is reserved for this agent, by the token that it has brought.
     fn reserved_for(&self, agent: &VerifiedAgent) -> Option<Id>;
 
     /// Takes back what [`reserve`](Self::reserve) has kept, unless an agent has come for it. Returns whether it was
     /// there.
-    fn cancel(&self, id: &Id) -> bool;
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    fn cancel<'a>(&'a self, id: &'a Id) -> BoxFuture<'a, Result<bool, Unavailable>>;
 
     /// What is reserved for agents that have not come yet, by ID.
     fn reservations(&self) -> Vec<Reservation>;
@@ -131,4 +171,23 @@ pub enum RegisterError {
     /// Its token is for one ID only.
     #[error("the ID {0}, the only one that the token is for, is another agent's")]
     Held(Id),
+    /// Nobody can say now who has which ID.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
+
+/// Why an ID cannot be reserved.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveRefusal {
+    /// By the rules.
+    #[error(transparent)]
+    Rules(#[from] ReserveError),
+    /// Nobody can say now who has which ID.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// What keeps the IDs of the cluster is away. What is here goes on; nothing new is given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this relay cannot ask its cluster who has which ID ({0}); try again in a moment")]
+pub struct Unavailable(pub String);

@@ -2,11 +2,12 @@
 
 use crate::{
     accept::{metrics::accept as accept_metrics, quic, tcp},
+    cluster::membership::Membership,
     config::{Config, Reload},
     directory::Directory,
     http::{self, api::Api, pages::Pages},
     metrics::{self, Metrics, StatsDError},
-    registry::MemoryRegistry,
+    registry::{MemoryRegistry, Registry},
     session_log::{self, SessionLog, SessionLogSettings, Writer},
     shared::{Shared, Urls},
     sockets::{OpenSockets, Sockets},
@@ -35,6 +36,7 @@ pub struct Relay {
     tls: TlsAcceptor,
     reload: Reload,
     session_log: Option<Writer>,
+    membership: Option<Membership>,
     addresses: Addresses,
 }
 
@@ -82,6 +84,16 @@ pub enum BindError {
         tcp: SocketAddr,
         /// Of UDP.
         udp: SocketAddr,
+    },
+    /// The port for the other relays cannot be bound.
+    #[error(
+        "cannot listen for other relays on {address} (udp): {source}; choose another address with --cluster-listen"
+    )]
+    Cluster {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
     },
     /// The certificate does not serve.
     #[error("cannot use the certificate: {0}")]
@@ -141,7 +153,15 @@ impl Relay {
         let listening: Vec<_> = [listen].into_iter().chain(http).collect();
         let api = Api::new(&listening, public_url.is_some());
         let (reload, live) = Reload::new(config.live);
-        let registry = Arc::new(MemoryRegistry::new(config.reservation, live.clone()));
+        let membership = config
+            .cluster
+            .as_ref()
+            .map(|cluster| Membership::open(cluster, config.reservation, live.clone()))
+            .transpose()?;
+        let registry: Arc<dyn Registry> = match &membership {
+            Some(membership) => Arc::new(membership.registry.clone()),
+            None => Arc::new(MemoryRegistry::new(config.reservation, live.clone())),
+        };
         let counters = Metrics::new(&config.metrics)?;
         let mut shared = Shared::new(
             registry,
@@ -156,6 +176,7 @@ impl Relay {
             shared.directory = Directory::with_log(log);
             writer
         });
+        shared.cluster = membership.as_ref().map(|membership| membership.cluster.clone());
         shared.downloads = config.downloads.map(Arc::new);
         shared.pages = Pages::new(config.pages);
         Ok(Self {
@@ -164,6 +185,7 @@ impl Relay {
             tls: TlsAcceptor::from(Arc::new(acceptor)),
             reload,
             session_log,
+            membership,
             addresses: Addresses { listen, http, metrics, url },
         })
     }
@@ -185,7 +207,7 @@ impl Relay {
 
     /// Serves until `stop`, then lets sessions end for the drain time, or until `stop_now`.
     pub async fn run(self, stop: CancellationToken, stop_now: CancellationToken) -> Stopped {
-        let Self { shared, sockets, tls, session_log, .. } = self;
+        let Self { shared, sockets, tls, session_log, membership, .. } = self;
         let OpenSockets { endpoint, https, http: cleartext, metrics: for_metrics, newcomers, .. } = sockets;
         let mut accepting = tokio::task::JoinSet::new();
         shared.spawn(tls::look_after(shared.clone()));
@@ -195,6 +217,9 @@ impl Relay {
         let no_more_lines = CancellationToken::new();
         let logging =
             session_log.map(|writer| tokio::spawn(writer.run(shared.live.clone(), no_more_lines.clone())));
+        // The others hear from it last: what is here is to be found until the end.
+        let no_more_following = CancellationToken::new();
+        let following = membership.map(|membership| membership.start(&shared, no_more_following.clone()));
         accepting.spawn(quic::accept(shared.clone(), endpoint.clone()));
         let router = http::router(shared.clone());
         accepting.spawn(tcp::accept(shared.clone(), https, Some(tls), router.clone()));
@@ -225,6 +250,10 @@ impl Relay {
             warn!(tasks = shared.tasks.len(), "tasks have not ended in time");
         }
         endpoint.close(CloseCode::STOPPING.0.into(), b"");
+        no_more_following.cancel();
+        if let Some(following) = following {
+            following.ended().await;
+        }
         no_more_lines.cancel();
         if let Some(mut logging) = logging
             && tokio::time::timeout(session_log::LAST_WORDS, &mut logging).await.is_err()

@@ -2,6 +2,7 @@
 
 use crate::{
     access::Access,
+    cluster::Cluster,
     config::Live,
     directory::Directory,
     downloads::{Downloads, Installer},
@@ -29,6 +30,8 @@ use tracing::debug;
 /// One per relay.
 pub(crate) struct Shared {
     pub(crate) registry: Arc<dyn Registry>,
+    /// The other relays, where there are some.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     /// Who is here, for everybody who shows or counts them.
     pub(crate) directory: Directory,
     pub(crate) api: Api,
@@ -84,6 +87,7 @@ impl Shared {
     ) -> Self {
         Self {
             registry,
+            cluster: None,
             metrics,
             directory: Directory::default(),
             api,
@@ -126,6 +130,13 @@ impl Shared {
     /// As [`spawn`](Self::spawn), for what a stopping relay waits for.
     pub(crate) fn spawn_session(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn(self.sessions.track_future(task));
+    }
+
+    /// When the relay stops and agents have had a moment to go elsewhere. Sessions that can go on elsewhere are then let
+    /// go: waiting for their end would only keep the relay from being back.
+    pub(crate) async fn time_to_move(&self) {
+        self.draining.cancelled().await;
+        tokio::time::sleep(limits::MOVE_TIME).await;
     }
 
     /// A number for a new link.

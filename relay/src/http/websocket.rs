@@ -4,10 +4,13 @@ use super::{Connection, pages};
 use crate::{
     access::{Credentials, Grant},
     client_stream::{self, Origin},
+    cluster::forward::{self, Answer, Question},
     first_frame::{self, FirstFrameError},
     limits::Refusal,
     link,
     pairing::{self, Arrival},
+    peer::Peer,
+    registry::Place,
     shared::Shared,
 };
 use axum::{
@@ -23,7 +26,7 @@ use axum::{
 };
 use converge_proto::{
     Address, Id,
-    rendezvous::{ClientInfo, RefusalCode, SessionKind, messages::Name},
+    rendezvous::{ClientInfo, Connect, Message, RefusalCode, Refused, SessionKind, messages::Name},
     version::ProtocolVersion,
 };
 use converge_transport::{
@@ -166,22 +169,45 @@ async fn serve_raw(shared: &Shared, stream: Stream, id: &Id, connection: &Connec
         address: Some(Name::new(peer.address.to_string())),
     };
     let asked = Instant::now();
-    let arrival = Arrival { kind: SessionKind::Raw, client, peer, token: grant.token, is_resumed: false };
-    let agent = shared.registry.find(id);
-    let opened = match &agent {
-        Some(agent) => pairing::open(shared, agent, arrival).await,
-        None => Err(client_stream::no_such_id(id)),
-    };
-    match opened {
-        Ok(session) => {
-            shared.metrics.connected(peer.carrier, false, None, asked.elapsed());
-            pairing::run(shared, session, stream, id).await;
+    match shared.registry.find(id) {
+        Some(Place::Here(agent)) => {
+            let arrival =
+                Arrival { kind: SessionKind::Raw, client, peer, token: grant.token, is_resumed: false };
+            match pairing::open(shared, &agent, arrival).await {
+                Ok(session) => {
+                    shared.metrics.connected(peer.carrier, false, None, asked.elapsed());
+                    pairing::run(shared, session, stream, id).await;
+                }
+                Err(refused) => refuse_raw(shared, stream, peer, &refused).await,
+            }
         }
-        Err(refused) => {
-            shared.metrics.connect_refused(peer.carrier, refused.code);
-            stream.reset_with(refused.code, refused.text.as_str()).await;
+        Some(Place::At(elsewhere)) => {
+            let connect = Connect {
+                id: id.clone(),
+                kind: SessionKind::Raw,
+                client,
+                wait_ms: 0,
+                session: None,
+                token: None,
+                resume: None,
+                fell_back: None,
+            };
+            let frame = connect.to_frame();
+            let question =
+                Question { frame, kind: Some(SessionKind::Raw), peer, token: grant.token.as_deref() };
+            if let Answer::Refused(stream, refused) =
+                forward::ask(shared, stream, elsewhere.relay, &question).await
+            {
+                refuse_raw(shared, stream, peer, &refused).await;
+            }
         }
+        None => refuse_raw(shared, stream, peer, &client_stream::no_such_id(id)).await,
     }
+}
+
+async fn refuse_raw(shared: &Shared, stream: Stream, peer: &Peer, refused: &Refused) {
+    shared.metrics.connect_refused(peer.carrier, refused.code);
+    stream.reset_with(refused.code, refused.text.as_str()).await;
 }
 
 fn connection(request: &Request) -> Option<Connection> {

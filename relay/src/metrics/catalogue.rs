@@ -114,6 +114,12 @@ catalogue! {
         "Links of peers that tried both carriers, by the one that was ready first; websocket is a fallback.";
     SESSION_ENDS Kind::Counter, "converge_session_ends_total" [SESSION_END]
         "Sessions that have ended here: done, cut (a stream broke; most go on elsewhere), and so on.";
+    FORWARDED_BYTES Kind::Counter, "converge_forwarded_bytes_total" [DIRECTION]
+        "Bytes of sessions whose agent is at another relay of the cluster, which counts them too, as its sessions.";
+    CLUSTER_RELAYS Kind::Gauge, "converge_cluster_relays" []
+        "Relays of the cluster that are there, with this one; 0 where there is no cluster.";
+    CLUSTER_REGISTRY_UP Kind::Gauge, "converge_cluster_registry_up" []
+        "1 while the cluster's registry answers; 0 while it does not, or there is no cluster.";
     HANDSHAKE_SECONDS LATENCY, "converge_handshake_seconds" [SECURED_BY]
         "From when a connection is accepted to the end of its TLS handshake.";
     HANDSHAKE_FAILURES Kind::Counter, "converge_handshake_failures_total" [SECURED_BY, HANDSHAKE_FAILURE]

@@ -3,8 +3,8 @@
 use super::{
     Metrics,
     catalogue::{
-        self, BYTES, CARRIER_RACES, CONNECTS, HANDSHAKE_FAILURES, HANDSHAKE_SECONDS, HTTP_REQUESTS,
-        PAIRING_SECONDS, REGISTRATIONS, RESUMES, SESSION_ENDS, SESSION_SECONDS,
+        self, BYTES, CARRIER_RACES, CONNECTS, FORWARDED_BYTES, HANDSHAKE_FAILURES, HANDSHAKE_SECONDS,
+        HTTP_REQUESTS, PAIRING_SECONDS, REGISTRATIONS, RESUMES, SESSION_ENDS, SESSION_SECONDS,
     },
 };
 use axum::http::StatusCode;
@@ -98,6 +98,12 @@ impl Metrics {
         self.count(&CONNECTS, &[carrier.name(), catalogue::refused(code)]);
     }
 
+    /// For a session that goes on to another relay.
+    pub(crate) fn forwarding(&self) -> ForwardCounters {
+        let bytes = |direction| self.counter(&FORWARDED_BYTES, &[direction]);
+        ForwardCounters { to_agent: bytes("to_agent"), to_client: bytes("to_client") }
+    }
+
     fn raced(&self, role: &'static str, fell_back: Option<bool>) {
         if let Some(fell_back) = fell_back {
             let winner = if fell_back { Carrier::WebSocket } else { Carrier::Quic };
@@ -115,6 +121,22 @@ impl Metrics {
             500.. => "5xx",
         };
         self.count(&HTTP_REQUESTS, &[class]);
+    }
+}
+
+/// The counters of what goes on to other relays.
+#[derive(Debug)]
+pub(crate) struct ForwardCounters {
+    to_agent: Counter,
+    to_client: Counter,
+}
+
+impl ForwardCounters {
+    pub(crate) fn passed(&self, direction: Direction, bytes: usize) {
+        match direction {
+            Direction::Forward => self.to_agent.increment(bytes as u64),
+            Direction::Backward => self.to_client.increment(bytes as u64),
+        }
     }
 }
 

@@ -1,13 +1,10 @@
 //! The registry of a single relay, in memory.
 
-use super::{Agent, Ending, RegisterError, Registration, Registry};
+use super::{Agent, Ending, Place, RegisterError, Registration, Registry, ReserveRefusal, Unavailable};
 use crate::{config::Live, limits};
 use converge_proto::{
-    Id,
-    rendezvous::{
-        IdTable, LinkNumber, SecretHash, VerifiedAgent,
-        id_table::{Reservation, ReserveError},
-    },
+    HostKey, Id,
+    rendezvous::{IdTable, LinkNumber, SecretHash, VerifiedAgent, id_table::Reservation},
 };
 use converge_transport::CloseCode;
 use futures_util::future::BoxFuture;
@@ -87,12 +84,20 @@ impl Registry for MemoryRegistry {
         Box::pin(std::future::ready(registered))
     }
 
-    fn find(&self, id: &Id) -> Option<Arc<Agent>> {
-        self.state().agents.get(id).cloned()
+    fn find(&self, id: &Id) -> Option<Place> {
+        self.state().agents.get(id).cloned().map(Place::Here)
+    }
+
+    fn host_key(&self, id: &Id) -> Option<HostKey> {
+        self.state().agents.get(id).map(|agent| agent.verified.host_key.clone())
     }
 
     fn appearances(&self) -> watch::Receiver<u64> {
         self.appearances.subscribe()
+    }
+
+    fn is_up(&self) -> bool {
+        true
     }
 
     fn agents(&self) -> Vec<Arc<Agent>> {
@@ -104,19 +109,20 @@ impl Registry for MemoryRegistry {
         id: Option<Id>,
         secret: SecretHash,
         time: Duration,
-    ) -> BoxFuture<'_, Result<Reservation, ReserveError>> {
+    ) -> BoxFuture<'_, Result<Reservation, ReserveRefusal>> {
         let until = Instant::now() + time;
         let id = id.unwrap_or_else(|| Id::generate(rand::random()));
         let reserved = self.state().table.reserve(id.clone(), secret, until);
-        Box::pin(std::future::ready(reserved.map(|()| Reservation { id, until })))
+        let reserved = reserved.map(|()| Reservation { id, until }).map_err(ReserveRefusal::from);
+        Box::pin(std::future::ready(reserved))
     }
 
     fn reserved_for(&self, agent: &VerifiedAgent) -> Option<Id> {
         self.state().table.reserved_for(agent)
     }
 
-    fn cancel(&self, id: &Id) -> bool {
-        self.state().table.cancel(id)
+    fn cancel<'a>(&'a self, id: &'a Id) -> BoxFuture<'a, Result<bool, Unavailable>> {
+        Box::pin(std::future::ready(Ok(self.state().table.cancel(id))))
     }
 
     fn reservations(&self) -> Vec<Reservation> {

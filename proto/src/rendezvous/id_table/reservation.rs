@@ -7,13 +7,23 @@ use std::time::Instant;
 
 /// What is kept of a token that an ID is reserved for: its SHA-256. A token is long and random, so this tells nothing of
 /// it, nor does the time it takes to look one up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
     /// Of this token.
     pub fn of(token: &Token) -> Self {
         Self(Sha256::digest(token.secret()).into())
+    }
+
+    /// One that was written down.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// To be written down.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 

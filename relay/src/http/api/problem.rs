@@ -1,5 +1,6 @@
 //! Errors as [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) has them: what kind, what happened, what to do.
 
+use crate::registry::Unavailable;
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -120,12 +121,21 @@ kinds! {
     /// The relay did not do it in time.
     TooSlow "too-slow" SERVICE_UNAVAILABLE "The relay is too busy",
         "try again later";
+    /// What keeps the IDs of a cluster does not answer.
+    NoRegistry "no-registry" SERVICE_UNAVAILABLE "The cluster's registry is away",
+        "try again in a moment; what is here goes on meanwhile";
     /// The relay is about to end.
     Stopping "stopping" SERVICE_UNAVAILABLE "The relay is stopping",
         "try again in a moment";
     /// The agent did not answer.
     AgentSilent "agent-silent" GATEWAY_TIMEOUT "The agent does not answer",
         "its network may be down, or it is older than this relay; try again in a minute";
+}
+
+impl From<Unavailable> for Problem {
+    fn from(away: Unavailable) -> Self {
+        Self::new(Kind::NoRegistry, away.to_string())
+    }
 }
 
 impl Problem {

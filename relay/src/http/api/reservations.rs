@@ -8,7 +8,7 @@ use super::{
     problem::{Kind, Problem, Problems},
     time::Time,
 };
-use crate::{access::Scope, limits, shared::Shared};
+use crate::{access::Scope, limits, registry::ReserveRefusal, shared::Shared};
 use axum::{
     Json,
     extract::State,
@@ -132,10 +132,13 @@ pub(super) async fn create(
     let reserving =
         shared.registry.reserve(Some(id), SecretHash::of(&token), Duration::from_secs(wanted.seconds.0));
     let reserved = reserving.await.map_err(|error| match error {
-        ReserveError::Taken | ReserveError::SecretTaken => Problem::new(Kind::Taken, error.to_string()),
-        ReserveError::TooMany | ReserveError::Full => {
+        ReserveRefusal::Rules(ReserveError::Taken | ReserveError::SecretTaken) => {
+            Problem::new(Kind::Taken, error.to_string())
+        }
+        ReserveRefusal::Rules(ReserveError::TooMany | ReserveError::Full) => {
             Problem::new(Kind::TooMany, error.to_string()).retry_after(limits::RESERVATION)
         }
+        ReserveRefusal::Unavailable(away) => away.into(),
     })?;
     tracing::info!(id = %reserved.id, seconds = wanted.seconds.0, "ID reserved");
     let location = [(header::LOCATION, format!("reservations/{}", reserved.id))];
@@ -159,7 +162,7 @@ pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
 ) -> Result<StatusCode, Problem> {
     authorization::admit(&shared, Scope::ApiWrite, &grant, &id.0)?;
-    if shared.registry.cancel(&id.0) {
+    if shared.registry.cancel(&id.0).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(Kind::NoSuchReservation, format!("the ID {} does not wait for an agent", id.0)))

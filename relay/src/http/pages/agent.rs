@@ -22,7 +22,7 @@ struct Agent {
 /// `/client/ADDRESS`, when it is not a WebSocket that is to be opened.
 pub(in crate::http) fn agent(shared: &Shared, address: &Address) -> Response {
     let relay = shared.shown_url();
-    let here = shared.registry.find(&address.id).map(|agent| agent.verified.host_key.clone());
+    let here = shared.registry.host_key(&address.id);
     // An address without a fingerprint is completed; a wrong one stays as it is and is found out by the client.
     let fingerprint = address.fingerprint.clone().or_else(|| here.as_ref().map(HostKey::fingerprint));
     let path = format!("{}/{}", Address::CLIENT_PATH, address.id);

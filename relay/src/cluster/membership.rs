@@ -1,0 +1,84 @@
+//! A relay's place in its cluster, from start to end.
+
+use super::{Cluster, accept, endpoint};
+use crate::{
+    config::{Live, cluster::ClusterConfig},
+    registry::{
+        EtcdRegistry,
+        etcd::{Follower, Member},
+    },
+    server::BindError,
+    shared::Shared,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How long the others may take to hear that this relay has gone; they notice by themselves soon after.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What a relay of a cluster has in addition.
+pub(crate) struct Membership {
+    pub(crate) registry: EtcdRegistry,
+    pub(crate) cluster: Arc<Cluster>,
+    follower: Follower,
+}
+
+/// The same while it runs.
+pub(crate) struct Following {
+    registry: JoinHandle<()>,
+    cluster: Arc<Cluster>,
+}
+
+impl Membership {
+    /// Opens the port for the other relays.
+    ///
+    /// # Errors
+    /// [`BindError::Cluster`].
+    pub(crate) fn open(
+        config: &ClusterConfig,
+        reservation: Duration,
+        live: watch::Receiver<Live>,
+    ) -> Result<Self, BindError> {
+        let number = config.identity.number();
+        let bind = || {
+            let endpoint = endpoint(config.listen, &config.identity)?;
+            let bound = endpoint.local_addr()?;
+            Ok((endpoint, bound))
+        };
+        let (endpoint, bound) =
+            bind().map_err(|source| BindError::Cluster { address: config.listen, source })?;
+        let address = config.address.clone().unwrap_or_else(|| bound.into()).to_string();
+        info!(relay = %number, %address, listen = %bound, "one of several relays");
+        let url = config.relay_url.as_ref().map(ToString::to_string);
+        let member = Member { number, address, url };
+        let (registry, follower) = EtcdRegistry::new(config.etcd.clone(), member, reservation, live);
+        let cluster = Arc::new(Cluster::new(number, endpoint, registry.relays()));
+        Ok(Self { registry, cluster, follower })
+    }
+
+    /// Takes part until `ending`.
+    pub(crate) fn start(self, shared: &Arc<Shared>, ending: CancellationToken) -> Following {
+        let Self { registry, cluster, follower } = self;
+        shared.spawn(accept::accept(shared.clone(), cluster.clone()));
+        let (draining, relay_ending) = (shared.draining.clone(), shared.ending.clone());
+        shared.spawn(async move {
+            if relay_ending.run_until_cancelled(draining.cancelled()).await.is_some() {
+                registry.drain();
+            }
+        });
+        Following { registry: tokio::spawn(follower.run(ending)), cluster }
+    }
+}
+
+impl Following {
+    /// Waits until the others have been told.
+    pub(crate) async fn ended(mut self) {
+        if tokio::time::timeout(LEAVE_TIMEOUT, &mut self.registry).await.is_err() {
+            warn!("the cluster's registry is not told in time that this relay has gone");
+            self.registry.abort();
+        }
+        self.cluster.close();
+    }
+}
