@@ -9,6 +9,7 @@
 
 pub mod acme;
 pub mod authority;
+pub mod cluster;
 pub mod crowd;
 pub mod files;
 pub mod lab;

@@ -32,6 +32,7 @@ mod stories {
     mod balancers;
     mod certificates;
     mod clocks;
+    mod cluster;
     mod doctor;
     mod dropbear;
     mod editor;

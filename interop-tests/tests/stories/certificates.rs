@@ -50,7 +50,10 @@ fn curl(roots: &Path, arguments: &[&str]) -> Result<Output> {
 fn renewed_certificate_is_for_new_connections_and_old_sessions_go_on(setup: &mut Setup) -> Result<()> {
     let (old, new) = (Authority::new(setup.path(), "old")?, Authority::new(setup.path(), "new")?);
     let both = setup.path().join("both.pem");
-    fs::write(&both, fs::read_to_string(old.certificate())? + &fs::read_to_string(new.certificate())?)?;
+    fs::write(
+        &both,
+        [fs::read_to_string(old.certificate())?, fs::read_to_string(new.certificate())?].concat(),
+    )?;
     // As Kubernetes mounts a secret: the files are links through a link to a directory, which is exchanged.
     let mount = setup.path().join("mount");
     for (directory, authority) in [("..1", &old), ("..2", &new)] {

@@ -67,7 +67,7 @@ fn printed_line_for_plain_ssh_asks_nothing(setup: &mut Setup) -> Result<()> {
     assert!(line.contains("websocat --binary ") && line.contains(" -k wss://"), "{line}");
     let mut shell = Command::new("sh");
     let tools = PathBuf::from(websocat()?);
-    let path = std::env::var("PATH")? + ":" + &tools.parent().context("a directory")?.display().to_string();
+    let path = format!("{}:{}", std::env::var("PATH")?, tools.parent().context("a directory")?.display());
     shell.env("PATH", path).args(["-c", &format!("{line} \"$@\""), "sh"]).args(setup.ssh_options());
     check(shell)
 }

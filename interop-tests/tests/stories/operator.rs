@@ -182,7 +182,7 @@ fn tokens_have_scopes(setup: &mut Setup) -> Result<()> {
         let mut command = setup.converge()?;
         command.args(["--relay", &url]).args(arguments).env("CONVERGE_TOKEN", token);
         let output = run(&mut command, b"")?;
-        Ok((output.status.code(), output.text() + &output.stderr))
+        Ok((output.status.code(), output.text() + output.stderr.as_str()))
     };
     for (token, arguments, status, words) in [
         ("", &["list"][..], 5, "wants a token"),

@@ -1,0 +1,237 @@
+//! Several relays that act as one, with a real etcd, and with nginx in front of them.
+
+use crate::{
+    loopback::free_port,
+    process::{Process, eventually, run},
+    programs,
+    setup::{Relay, clean},
+};
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A running etcd.
+#[derive(Debug)]
+pub struct Etcd {
+    process: Option<Process>,
+    /// Where clients reach it.
+    pub address: SocketAddr,
+    peers: SocketAddr,
+    directory: PathBuf,
+}
+
+impl Etcd {
+    /// Starts one with its data in `directory/etcd`, on any free port.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(directory: &Path) -> Result<Self> {
+        let (address, peers) = (free_port()?, free_port()?);
+        let mut etcd = Self { process: None, address, peers, directory: directory.to_owned() };
+        etcd.start_again()?;
+        Ok(etcd)
+    }
+
+    /// Starts it after a [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_again(&mut self) -> Result<()> {
+        let mut command = Command::new(programs::installed("etcd")?);
+        let (clients, peers) = (format!("http://{}", self.address), format!("http://{}", self.peers));
+        command.arg("--data-dir").arg(self.data()).args(["--name", "one", "--logger", "zap"]);
+        command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
+        command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+        command.args(["--initial-cluster", &format!("one={peers}")]);
+        self.process = Some(Process::start("etcd", &mut command, &self.directory)?);
+        eventually("etcd listens", || TcpStream::connect(self.address).ok())?;
+        Ok(())
+    }
+
+    /// Ends it at once, as when its machine dies.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Loses all it has. It must not run.
+    ///
+    /// # Errors
+    /// When that cannot be removed.
+    pub fn lose_data(&self) -> Result<()> {
+        ensure!(self.process.is_none(), "etcd runs");
+        Ok(fs::remove_dir_all(self.data())?)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("etcd")
+    }
+}
+
+/// Relays that act as one. Their numbers are 1, 2, …
+#[derive(Debug)]
+pub struct Cluster {
+    /// By number, from 1; empty places are those of relays that do not run.
+    relays: Vec<Option<Relay>>,
+    /// Where each listens, so that the next one of that number does too.
+    addresses: Vec<String>,
+    arguments: Vec<String>,
+    /// What they share.
+    pub etcd: Etcd,
+    directory: PathBuf,
+}
+
+impl Cluster {
+    /// Starts so many relays, each with these arguments. Everything is in `directory`.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub fn start<A: AsRef<str>>(
+        directory: &Path,
+        relays: usize,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        let etcd = Etcd::start(directory)?;
+        let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        let mut cluster = Self {
+            relays: Vec::new(),
+            addresses: Vec::new(),
+            arguments,
+            etcd,
+            directory: directory.to_owned(),
+        };
+        cluster.make(&["init", "--dir", "home"])?;
+        for number in 1..=relays {
+            let (number_text, out) = (number.to_string(), format!("relay-{number}"));
+            cluster.make(&["join", "--dir", "home", "--number", &number_text, "--out", &out])?;
+            cluster.relays.push(None);
+            cluster.addresses.push("127.0.0.1:0".to_owned());
+            cluster.start_relay(number)?;
+        }
+        cluster.wait_until_they_know_each_other()?;
+        Ok(cluster)
+    }
+
+    fn make(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(programs::own("converge-relay")?);
+        clean(command.current_dir(&self.directory).arg("cluster").args(arguments));
+        run(&mut command, b"")?.success()?;
+        Ok(())
+    }
+
+    /// Starts a relay that does not run; one that has run before is where it was.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_relay(&mut self, number: usize) -> Result<()> {
+        let name = format!("relay-{number}");
+        let directory = self.directory.join(format!("state-{number}"));
+        let mut command = Relay::command(&directory, &self.addresses[number - 1])?;
+        command.arg("--cluster-dir").arg(self.directory.join(&name));
+        command.args(["--cluster-listen", "127.0.0.1:0", "--etcd", &format!("http://{}", self.etcd.address)]);
+        command.args(&self.arguments);
+        let relay = Relay::start_as(&name, &mut command, &self.directory)?;
+        self.addresses[number - 1] = authority(&relay.url).to_owned();
+        self.relays[number - 1] = Some(relay);
+        Ok(())
+    }
+
+    /// The relay of this number.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn relay(&self, number: usize) -> &Relay {
+        self.relays[number - 1].as_ref().unwrap_or_else(|| panic!("relay {number} does not run"))
+    }
+
+    /// Its URL.
+    pub fn url(&self, number: usize) -> &str {
+        &self.relay(number).url
+    }
+
+    /// The URLs of all that run, as one list.
+    pub fn urls(&self) -> String {
+        self.relays.iter().flatten().map(|relay| relay.url.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Ends a relay at once.
+    ///
+    /// # Errors
+    /// When it has gone already.
+    pub fn kill(&mut self, number: usize) -> Result<()> {
+        let mut relay = self.relays[number - 1].take().context("it does not run")?;
+        relay.process.signal(Signal::KILL)?;
+        relay.process.wait()?;
+        Ok(())
+    }
+
+    /// Lets a relay drain, and waits until it has ended.
+    ///
+    /// # Errors
+    /// When it ends with an error, or not at all.
+    pub fn drain(&mut self, number: usize) -> Result<()> {
+        let mut relay = self.relays[number - 1].take().context("it does not run")?;
+        relay.process.signal(Signal::TERM)?;
+        let status = relay.process.wait()?;
+        ensure!(status.success(), "relay {number} ended with {status}:\n{}", relay.process.log());
+        Ok(())
+    }
+
+    /// Waits until every relay that runs knows that the others do.
+    ///
+    /// # Errors
+    /// When they do not find each other.
+    pub fn wait_until_they_know_each_other(&self) -> Result<()> {
+        let running = self.relays.iter().flatten().count();
+        for relay in self.relays.iter().flatten() {
+            let url = format!("{}/metrics", relay.http.replacen("ws://", "http://", 1));
+            eventually("relays that know each other", || {
+                let mut curl = Command::new("curl");
+                let text = run(curl.args(["-fsS", &url]), b"").ok()?.text();
+                text.contains(&format!("\nconverge_cluster_relays {running}\n")).then_some(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A balancer in front of the relays that knows nothing of QUIC: nginx, by a hash of the peer's address and port, on UDP
+    /// and TCP. Returns it and its URL.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn balancer(&self) -> Result<(Process, String)> {
+        let (front, directory) = (free_port()?, self.directory.join("balancer"));
+        fs::create_dir_all(&directory)?;
+        let servers = self.addresses.iter().map(|address| format!("        server {address};\n"));
+        let servers: String = servers.collect();
+        let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+        let shown = directory.display();
+        let config = directory.join("nginx.conf");
+        fs::write(
+            &config,
+            format!(
+                "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n{user}daemon off;\nworker_processes 1;\n\
+                 pid {shown}/nginx.pid;\nerror_log stderr;\nevents {{ worker_connections 1024; }}\nstream {{\n\
+                 \x20   upstream relays {{\n        hash $remote_addr$remote_port consistent;\n{servers}    }}\n\
+                 \x20   server {{ listen {front} udp; proxy_pass relays; proxy_timeout 10m; }}\n\
+                 \x20   server {{ listen {front}; proxy_pass relays; proxy_timeout 10m; proxy_connect_timeout 1s; }}\n}}\n"
+            ),
+        )?;
+        let mut nginx = Command::new(programs::installed("nginx")?);
+        let nginx = Process::start("balancer", nginx.arg("-c").arg(&config), &self.directory)?;
+        eventually("nginx listens", || TcpStream::connect(front).ok())?;
+        let pin = self.relays.iter().flatten().find_map(|relay| relay.url.split_once('#'));
+        Ok((nginx, format!("https://{front}#{}", pin.context("no relay runs")?.1)))
+    }
+}
+
+/// `HOST:PORT` of a relay's URL.
+pub fn authority(url: &str) -> &str {
+    let rest = url.strip_prefix("https://").unwrap_or(url);
+    rest.split_once('#').map_or(rest, |(authority, _)| authority)
+}
