@@ -113,8 +113,13 @@ fn both(
             }
             Ok((
                 tcp,
-                quic::listen_on(udp, &config.identity, config.live.limits.streams_per_link)
-                    .map_err(udp_error)?,
+                quic::listen_on(
+                    udp,
+                    &config.identity,
+                    config.live.limits.streams_per_link,
+                    quic::ConnectionIds::Own,
+                )
+                .map_err(udp_error)?,
             ))
         }
     }

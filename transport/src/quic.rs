@@ -1,24 +1,27 @@
 //! Links over QUIC (RFC 9000), with quinn.
 
+mod connection_id;
 mod idle_memory;
+mod listening;
+
+pub use connection_id::{
+    CONNECTION_ID_BYTES, CidFormat, ClusterCids, InvalidRelayNumber, KEY_BYTES as CONNECTION_ID_KEY_BYTES,
+    NONCE_BYTES, Protection, RelayNumber, Rotation, SERVER_ID_BYTES,
+};
+pub use listening::{ConnectionIds, bind, listen, listen_on};
 
 use crate::{
     close::{CloseCode, LinkError, StreamError},
     dial::refused_certificate,
 };
-use aws_lc_rs::hmac;
-use converge_certs::Identity;
 use converge_proto::{
     rendezvous::{RefusalCode, handshake::EXPORTER_LABEL, messages::Line},
     version::ProtocolVersion,
 };
-use idle_memory::FrugalRuntime;
 use quinn::{
     AckFrequencyConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
-    TokioRuntime, TransportConfig, VarInt,
-    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+    TokioRuntime, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
-use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use std::{
     io,
@@ -56,16 +59,6 @@ const MTU_UPPER_BOUND: u16 = 6000;
 /// What a probe looks for instead: what an Ethernet lets through with room for common tunnels. It finds out in a few round
 /// trips, where the search from above takes seconds.
 pub(crate) const PROBE_MTU_UPPER_BOUND: u16 = 1452;
-/// What the kernel is asked for; its own limit may give less.
-const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Handshakes in progress, and the bytes they may have waiting, in all.
-const MAX_INCOMING: usize = 4096;
-const INCOMING_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
-
-/// Resets at most once in this time. After a restart there is one to send to every peer, and each is smaller than what it
-/// answers.
-const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
-
 fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(mtu_upper_bound);
@@ -91,35 +84,9 @@ fn alpn() -> Vec<&'static [u8]> {
     ProtocolVersion::ALL.iter().rev().map(|version| version.alpn()).collect()
 }
 
-/// An endpoint that accepts links on this UDP address. A peer may have `max_streams` open on one link.
-///
-/// # Errors
-/// When the address cannot be bound, or the identity cannot serve QUIC.
-pub fn listen(address: SocketAddr, identity: &Identity, max_streams: u32) -> io::Result<Endpoint> {
-    listen_on(socket(address)?, identity, max_streams)
-}
-
-/// The same on a socket that is there already.
-///
-/// # Errors
-/// When it cannot be used, or the identity cannot serve QUIC.
-pub fn listen_on(socket: UdpSocket, identity: &Identity, max_streams: u32) -> io::Result<Endpoint> {
-    let tls = identity.server_config(&alpn()).map_err(io::Error::other)?;
-    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let mut transport = transport_config(max_streams.min(FIRST_STREAMS), MTU_UPPER_BOUND);
-    // Grows with its sessions, see `Rooms`: a stranger's streams are not worth more.
-    transport.receive_window(VarInt::from_u32(FIRST_WINDOW_BYTES));
-    config
-        .transport_config(Arc::new(transport))
-        .max_incoming(MAX_INCOMING)
-        .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
-    Endpoint::new(endpoint_config(identity), Some(config), socket, Arc::new(FrugalRuntime))
-}
-
 /// An endpoint that only dials, of the family of `remote`.
 pub(crate) fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), None, socket(any_address(remote))?, Arc::new(TokioRuntime))
+    Endpoint::new(EndpointConfig::default(), None, bind(any_address(remote))?, Arc::new(TokioRuntime))
 }
 
 /// The configuration of the dialing end.
@@ -144,23 +111,9 @@ pub(crate) fn client_alpn() -> Vec<&'static [u8]> {
     alpn()
 }
 
-/// Keys that are the same after a restart, so that packets of links from before it are answered by a stateless reset that
-/// the peer believes (RFC 9000 section 10.3), and it need not wait for its idle timeout. The generator's key is part of
-/// it: what does not look like one of its connection IDs gets no answer at all.
-fn endpoint_config(identity: &Identity) -> EndpointConfig {
-    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &identity.derived_secret("quic stateless reset"));
-    let secret = identity.derived_secret("quic connection id");
-    let connection_id_key = secret.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte));
-    let mut config = EndpointConfig::new(Arc::new(reset_key));
-    config
-        .min_reset_interval(MIN_RESET_INTERVAL)
-        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id_key)));
-    config
-}
-
 /// A new socket for an endpoint that has dialed.
 pub(crate) fn socket_like(endpoint: &Endpoint) -> io::Result<UdpSocket> {
-    socket(any_address(endpoint.local_addr()?))
+    bind(any_address(endpoint.local_addr()?))
 }
 
 /// The address from which this machine speaks to a peer, by its routes as they are now. Nothing is sent.
@@ -175,20 +128,6 @@ pub(crate) fn any_address(like: SocketAddr) -> SocketAddr {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
-}
-
-fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
-    if address.is_ipv6() {
-        // One socket for both families where the system allows it; where not, IPv6 alone is better than nothing.
-        let _ = socket.set_only_v6(false);
-    }
-    // Larger buffers ride out bursts; the kernel's limit may refuse, which costs speed only.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
-    socket.bind(&address.into())?;
-    Ok(socket.into())
 }
 
 /// The room of an accepted connection for what its peer sends: that of a stream for each session it has had at the same
