@@ -8,6 +8,7 @@ use crate::{
     provider,
     secret::Secret,
     shown::Shown,
+    tickets::Tickets,
 };
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::server::WantsServerCert;
@@ -29,14 +30,23 @@ pub const AWAITED_ISSUER: &str = "a relay that waits for its first certificate";
 pub struct Identity {
     shown: Arc<Shown>,
     secret: Secret,
+    cluster: Cluster,
     agents: Option<Arc<ClientAuthority>>,
+}
+
+/// Whether others have the secret too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cluster {
+    Alone,
+    Shared,
 }
 
 impl Identity {
     /// An identity with this certificate.
     pub fn new(certificate: Certificate) -> Self {
         let secret = Secret::of(&certificate);
-        Self { shown: Arc::new(Shown::new(certificate)), secret, agents: None }
+        let shown = Arc::new(Shown::new(certificate));
+        Self { shown, secret, cluster: Cluster::Alone, agents: None }
     }
 
     /// A certificate chain and its key from PEM files.
@@ -95,13 +105,31 @@ impl Identity {
 
     /// Keeps the secret that others are derived from in this directory, so that it stays the same when the certificate
     /// is renewed with another key and the relay then starts again. The first one there is that of the present key: a
-    /// directory that does not outlive the relay changes nothing as long as the key stays.
+    /// directory that does not outlive the relay changes nothing as long as the key stays. A
+    /// [cluster's secret](Self::with_cluster_secret) is kept by whoever has given it; there is nothing to do then.
     ///
     /// # Errors
     /// [`IdentityError`] when the directory cannot be used; the identity is without it then.
     pub fn keep_secret_in(&mut self, directory: &Path) -> Result<(), IdentityError> {
-        self.secret = self.secret.clone().kept_in(directory)?;
+        if self.cluster == Cluster::Alone {
+            self.secret = self.secret.clone().kept_in(directory)?;
+        }
         Ok(())
+    }
+
+    /// Derives everything from this secret instead, which all relays of a cluster have: 32 bytes that nobody can guess.
+    /// A stateless reset of one relay is then believed by the peers of another, and its tokens and TLS session tickets
+    /// are good at the others for six to twelve hours, on QUIC and TCP each.
+    #[must_use]
+    pub fn with_cluster_secret(mut self, secret: [u8; 32]) -> Self {
+        self.secret = Secret::of_cluster(secret);
+        self.cluster = Cluster::Shared;
+        self
+    }
+
+    /// Whether it has a [cluster's secret](Self::with_cluster_secret).
+    pub fn is_of_cluster(&self) -> bool {
+        self.cluster == Cluster::Shared
     }
 
     /// Asks peers for a certificate of these authorities. Those that have none go on without.
@@ -161,6 +189,11 @@ impl Identity {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(self.shown.clone());
+        if self.cluster == Cluster::Shared {
+            // Sessions of one protocol are not resumed in another, as when each configuration remembers its own.
+            let purpose = String::from_utf8_lossy(&alpn.join(&b", "[..])).into_owned();
+            config.ticketer = Arc::new(Tickets::of(&self.secret, &purpose));
+        }
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
@@ -292,6 +325,42 @@ mod tests {
         assert_ne!(identity.derived_secret("a"), identity.derived_secret("b"));
         assert_ne!(identity.derived_secret("a"), other.derived_secret("a"));
         assert_ne!(identity.derived_secret("a"), [0; 32]);
+    }
+
+    #[test]
+    fn cluster_secret_goes_before_all_others() {
+        let (one, two, state) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let identity =
+            |directory: &tempfile::TempDir| Identity::self_signed(directory.path(), &names()).unwrap();
+        let mut first = identity(&one).with_cluster_secret([1; 32]);
+        let second = identity(&two).with_cluster_secret([1; 32]);
+        assert_eq!(first.derived_secret("a"), second.derived_secret("a"));
+        assert_ne!(first.derived_secret("a"), identity(&one).derived_secret("a"));
+        assert_ne!(
+            first.derived_secret("a"),
+            identity(&one).with_cluster_secret([2; 32]).derived_secret("a")
+        );
+        first.keep_secret_in(state.path()).unwrap();
+        assert_eq!(first.derived_secret("a"), second.derived_secret("a"));
+        assert_eq!(
+            fs::read_dir(state.path()).unwrap().count(),
+            0,
+            "the cluster's secret is written to no file"
+        );
+        assert!(first.is_of_cluster() && !identity(&one).is_of_cluster());
+    }
+
+    #[test]
+    fn only_a_cluster_puts_sessions_into_tickets_and_only_for_one_protocol() {
+        let directory = tempfile::tempdir().unwrap();
+        let alone = Identity::self_signed(directory.path(), &names()).unwrap();
+        assert!(!alone.server_config(&[b"a"]).unwrap().ticketer.enabled());
+        let shared = alone.with_cluster_secret([1; 32]);
+        let ticketer = |alpn: &[&[u8]]| shared.server_config(alpn).unwrap().ticketer;
+        let ticket = ticketer(&[b"a"]).encrypt(b"session").unwrap();
+        assert_eq!(ticketer(&[b"a"]).decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        assert_eq!(ticketer(&[b"b"]).decrypt(&ticket), None);
     }
 
     #[cfg(unix)]

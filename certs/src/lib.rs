@@ -21,6 +21,7 @@ mod identity;
 mod issuer;
 mod secret;
 mod shown;
+mod tickets;
 mod trust;
 
 pub use certificate::{Certificate, Facts, SubjectName};

@@ -27,6 +27,16 @@ impl Secret {
         Self(hmac_sha256(certificate.key.secret_der(), LABEL))
     }
 
+    /// The one that the relays of a cluster share.
+    pub(crate) fn of_cluster(secret: [u8; 32]) -> Self {
+        Self(secret)
+    }
+
+    /// One that is derived from another.
+    pub(crate) fn derived(from: &Self, label: &str) -> Self {
+        Self(from.derive(label))
+    }
+
     /// The one kept in a directory. When there is none yet, this one is from now on.
     pub(crate) fn kept_in(self, directory: &Path) -> Result<Self, IdentityError> {
         let file = directory.join(FILE);

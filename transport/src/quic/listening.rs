@@ -6,7 +6,7 @@ use super::{
     idle_memory::FrugalRuntime,
     transport_config,
 };
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hkdf, hmac};
 use converge_certs::Identity;
 use quinn::{Endpoint, EndpointConfig, Runtime, VarInt, crypto::rustls::QuicServerConfig};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -70,6 +70,10 @@ pub fn listen_on(
         .transport_config(Arc::new(transport))
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
+    if identity.is_of_cluster() {
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]);
+        config.token_key(Arc::new(salt.extract(&identity.derived_secret("quic address validation token"))));
+    }
     let endpoint = endpoint_config(identity, &ids);
     let socket = FrugalRuntime.wrap_udp_socket(socket)?;
     Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(FrugalRuntime))
