@@ -117,7 +117,7 @@ fn both(
                     udp,
                     &config.identity,
                     config.live.limits.streams_per_link,
-                    quic::ConnectionIds::Own,
+                    &quic::ConnectionIds::Own,
                 )
                 .map_err(udp_error)?,
             ))

@@ -1,6 +1,7 @@
 //! Links over QUIC (RFC 9000), with quinn.
 
 mod connection_id;
+mod crossing;
 mod idle_memory;
 mod listening;
 
@@ -8,6 +9,7 @@ pub use connection_id::{
     CONNECTION_ID_BYTES, CidFormat, ClusterCids, InvalidRelayNumber, KEY_BYTES as CONNECTION_ID_KEY_BYTES,
     NONCE_BYTES, Protection, RelayNumber, Rotation, SERVER_ID_BYTES,
 };
+pub use crossing::{Answer, Crossing, Fate, Forwarded, NotForwarded, Stray, Strays};
 pub use listening::{ConnectionIds, bind, listen, listen_on};
 
 use crate::{

@@ -1,10 +1,8 @@
 //! The accepting end.
 
 use super::{
-    FIRST_STREAMS, FIRST_WINDOW_BYTES, MTU_UPPER_BOUND, alpn,
-    connection_id::{ClusterCids, Generator, RelayNumber},
-    idle_memory::FrugalRuntime,
-    transport_config,
+    FIRST_STREAMS, FIRST_WINDOW_BYTES, MTU_UPPER_BOUND, alpn, connection_id::Generator, crossing::Crossing,
+    idle_memory::FrugalRuntime, transport_config,
 };
 use aws_lc_rs::{hkdf, hmac};
 use converge_certs::Identity;
@@ -31,14 +29,10 @@ const MIN_RESET_INTERVAL: Duration = Duration::from_millis(1);
 pub enum ConnectionIds {
     /// Only to itself that they are its own: a relay that is alone.
     Own,
-    /// To all relays of a cluster, and to a balancer that knows their format, whose they are. The identity must have the
+    /// To all relays of a cluster, and to a balancer that knows their format, whose they are; packets for the others are
+    /// offered to this crossing's [`Strays`](super::Strays). One crossing serves one endpoint. The identity must have the
     /// cluster's secret, or no relay's reset is believed by the peers of another.
-    Cluster {
-        /// Which relay this is.
-        number: RelayNumber,
-        /// The cluster's format.
-        cids: ClusterCids,
-    },
+    Cluster(Crossing),
 }
 
 /// An endpoint that accepts links on this UDP address, with [its own](ConnectionIds::Own) connection IDs. A peer may have
@@ -47,18 +41,18 @@ pub enum ConnectionIds {
 /// # Errors
 /// When the address cannot be bound, or the identity cannot serve QUIC.
 pub fn listen(address: SocketAddr, identity: &Identity, max_streams: u32) -> io::Result<Endpoint> {
-    listen_on(bind(address)?, identity, max_streams, ConnectionIds::Own)
+    listen_on(bind(address)?, identity, max_streams, &ConnectionIds::Own)
 }
 
 /// The same on a socket that is there already, with these connection IDs.
 ///
 /// # Errors
-/// When it cannot be used, or the identity cannot serve QUIC.
+/// When it cannot be used, the identity cannot serve QUIC, or the crossing has an endpoint already.
 pub fn listen_on(
     socket: UdpSocket,
     identity: &Identity,
     max_streams: u32,
-    ids: ConnectionIds,
+    ids: &ConnectionIds,
 ) -> io::Result<Endpoint> {
     let tls = identity.server_config(&alpn()).map_err(io::Error::other)?;
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
@@ -74,8 +68,12 @@ pub fn listen_on(
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]);
         config.token_key(Arc::new(salt.extract(&identity.derived_secret("quic address validation token"))));
     }
-    let endpoint = endpoint_config(identity, &ids);
+    let endpoint = endpoint_config(identity, ids);
     let socket = FrugalRuntime.wrap_udp_socket(socket)?;
+    let socket = match ids {
+        ConnectionIds::Own => socket,
+        ConnectionIds::Cluster(crossing) => crossing.socket(socket)?,
+    };
     Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, Arc::new(FrugalRuntime))
 }
 
@@ -92,8 +90,8 @@ fn endpoint_config(identity: &Identity, ids: &ConnectionIds) -> EndpointConfig {
             let key = secret.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte));
             config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
         }
-        ConnectionIds::Cluster { number, cids } => {
-            let (number, cids) = (*number, cids.clone());
+        ConnectionIds::Cluster(crossing) => {
+            let (number, cids) = (crossing.number(), crossing.cids().clone());
             config.cid_generator(move || Box::new(Generator::new(cids.clone(), number)));
         }
     }
