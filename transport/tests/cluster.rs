@@ -418,6 +418,20 @@ async fn idle_connection_is_found_again_through_another_relay() {
     balancer.route_to(1);
     assert_eq!(echo(&near, b"there").await, b"there");
     until_at(&first, &far, Some(second.crossing.number())).await;
+
+    // The client itself moves too, and uses another of the connection IDs that it was given.
+    let before = first.crossing.origin(far.remote_address());
+    let port = client.endpoint.local_addr().unwrap().port();
+    client.endpoint.rebind(bind(loopback()).unwrap()).unwrap();
+    assert_ne!(client.endpoint.local_addr().unwrap().port(), port);
+    assert_eq!(echo(&near, b"and there").await, b"and there");
+    assert_eq!(first.crossing.origin(far.remote_address()), before, "the balancer speaks from where it spoke");
+    balancer.route_to(0);
+    assert_eq!(echo(&near, b"and back").await, b"and back");
+    until_at(&first, &far, None).await;
+    balancer.route_to(1);
+    assert_eq!(echo(&near, b"and there again").await, b"and there again");
+
     far.close(7_u8.into(), b"bye");
     let ConnectionError::ApplicationClosed(close) = soon("the end", near.closed()).await else { panic!() };
     assert_eq!(close.error_code, 7_u8.into());
