@@ -6,8 +6,8 @@ mod idle_memory;
 mod listening;
 
 pub use connection_id::{
-    CONNECTION_ID_BYTES, CidFormat, ClusterCids, InvalidRelayNumber, KEY_BYTES as CONNECTION_ID_KEY_BYTES,
-    NONCE_BYTES, Protection, RelayNumber, Rotation, SERVER_ID_BYTES,
+    CONNECTION_ID_BYTES, CidFormat, ClusterCids, KEY_BYTES as CONNECTION_ID_KEY_BYTES, NONCE_BYTES,
+    Protection, Rotation, SERVER_ID_BYTES,
 };
 pub use crossing::{Answer, Crossing, Fate, Forwarded, NotForwarded, Stray, Strays};
 pub use listening::{ConnectionIds, bind, listen, listen_on};

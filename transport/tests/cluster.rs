@@ -8,10 +8,10 @@ mod common;
 
 use balancer::{Balancer, Sources};
 use common::{Certificate, Noise, assert_same, loopback, soon};
-use converge_proto::version::ProtocolVersion;
+use converge_proto::{RelayNumber, version::ProtocolVersion};
 use converge_transport::quic::{
     Answer, CidFormat, ClusterCids, ConnectionIds, Crossing, Fate, Forwarded, MAX_STREAMS_TO_RELAY,
-    NotForwarded, Protection, RelayNumber, Rotation, Stray, Strays, bind, listen_on,
+    NotForwarded, Protection, Rotation, Stray, Strays, bind, listen_on,
 };
 use quinn::{ConnectionError, crypto::rustls::QuicClientConfig};
 use rustls::{
@@ -425,7 +425,11 @@ async fn idle_connection_is_found_again_through_another_relay() {
     client.endpoint.rebind(bind(loopback()).unwrap()).unwrap();
     assert_ne!(client.endpoint.local_addr().unwrap().port(), port);
     assert_eq!(echo(&near, b"and there").await, b"and there");
-    assert_eq!(first.crossing.origin(far.remote_address()), before, "the balancer speaks from where it spoke");
+    assert_eq!(
+        first.crossing.origin(far.remote_address()),
+        before,
+        "the balancer speaks from where it spoke"
+    );
     balancer.route_to(0);
     assert_eq!(echo(&near, b"and back").await, b"and back");
     until_at(&first, &far, None).await;

@@ -14,8 +14,9 @@ mod codec;
 
 use codec::Codec;
 use converge_certs::Identity;
+use converge_proto::RelayNumber;
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid};
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The number of a relay in a connection ID, big-endian.
 pub const SERVER_ID_BYTES: usize = 2;
@@ -25,44 +26,6 @@ pub const NONCE_BYTES: usize = 14;
 pub const KEY_BYTES: usize = 16;
 /// Of a whole connection ID, with its first octet.
 pub const CONNECTION_ID_BYTES: usize = 1 + SERVER_ID_BYTES + NONCE_BYTES;
-
-/// The number of a relay in its cluster: 1 to [`MAX`](Self::MAX).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RelayNumber(u16);
-
-impl RelayNumber {
-    /// The greatest.
-    pub const MAX: u16 = 4095;
-
-    /// `None` for 0 and for what is above [`MAX`](Self::MAX).
-    pub fn new(number: u16) -> Option<Self> {
-        (1..=Self::MAX).contains(&number).then_some(Self(number))
-    }
-
-    /// The number itself.
-    pub fn get(self) -> u16 {
-        self.0
-    }
-}
-
-impl fmt::Display for RelayNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Not the number of a relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a relay's number is from 1 to {}", RelayNumber::MAX)]
-pub struct InvalidRelayNumber;
-
-impl FromStr for RelayNumber {
-    type Err = InvalidRelayNumber;
-
-    fn from_str(number: &str) -> Result<Self, Self::Err> {
-        number.parse().ok().and_then(Self::new).ok_or(InvalidRelayNumber)
-    }
-}
 
 /// The draft's config rotation: which of its configurations a connection ID belongs to, 0 to 6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,7 +101,7 @@ impl ClusterCids {
     /// The connection ID of this relay with this nonce, which must never have been used before with the same format.
     /// `None` when the crypto library fails, which it does not on blocks of this length.
     pub fn encode(&self, relay: RelayNumber, nonce: [u8; NONCE_BYTES]) -> Option<ConnectionId> {
-        self.0.encode(&relay.0.to_be_bytes(), &nonce).map(|id| ConnectionId::new(&id))
+        self.0.encode(&relay.get().to_be_bytes(), &nonce).map(|id| ConnectionId::new(&id))
     }
 
     /// Whose connection ID this is, or `None` when it is not of this format. One in 4096 of all other IDs of this length
@@ -202,17 +165,18 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_relays_have_bounds() {
-        for wrong in [0, 4096, u16::MAX] {
-            assert_eq!(RelayNumber::new(wrong), None);
-            assert_eq!(wrong.to_string().parse::<RelayNumber>(), Err(InvalidRelayNumber));
-        }
-        for number in [1, 4095] {
-            assert_eq!(number.to_string().parse(), Ok(relay(number)));
-            assert_eq!(relay(number).to_string(), number.to_string());
-        }
-        assert_eq!("".parse::<RelayNumber>(), Err(InvalidRelayNumber));
+    fn rotation_7_is_not_ours_to_use() {
         assert_eq!(Rotation::new(7), None);
+        assert!(Rotation::new(6).is_some());
+    }
+
+    #[test]
+    fn what_is_no_relays_number_is_no_relays_id() {
+        for number in [0_u16, 4096, u16::MAX] {
+            let [high, low] = number.to_be_bytes();
+            let id = [&[2 << 5 | 16, high, low][..], &[0xaa; NONCE_BYTES]].concat();
+            assert_eq!(ClusterCids::new(formats()[0]).unwrap().decode(&id), None, "{number}");
+        }
     }
 
     #[test]

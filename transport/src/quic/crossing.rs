@@ -29,8 +29,9 @@ mod socket;
 mod synthetic;
 mod whose;
 
-use crate::quic::{ClusterCids, MTU_UPPER_BOUND, RelayNumber};
+use crate::quic::{ClusterCids, MTU_UPPER_BOUND};
 use bytes::Bytes;
+use converge_proto::RelayNumber;
 use quinn::{AsyncUdpSocket, udp::Transmit};
 use recent::Recent;
 use std::{

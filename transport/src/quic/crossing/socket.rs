@@ -1,8 +1,9 @@
 //! The socket between quinn and the real one.
 
 use super::{Answer, Fate, Forwarded, Shared, Stray, lock, synthetic::is_synthetic, whose::chosen_by_relay};
-use crate::quic::{CONNECTION_ID_BYTES, RelayNumber};
+use crate::quic::CONNECTION_ID_BYTES;
 use bytes::Bytes;
+use converge_proto::RelayNumber;
 use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},

@@ -6,7 +6,7 @@
 //! 8.2), and keeps a congestion window of its own for it.
 
 use super::recent::Recent;
-use crate::quic::RelayNumber;
+use converge_proto::RelayNumber;
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},

@@ -1,6 +1,7 @@
 //! Which relay a datagram is for.
 
-use crate::quic::{CONNECTION_ID_BYTES, ClusterCids, RelayNumber};
+use crate::quic::{CONNECTION_ID_BYTES, ClusterCids};
+use converge_proto::RelayNumber;
 
 /// The header form, in the first byte of every QUIC packet (RFC 8999 section 5).
 const LONG_HEADER: u8 = 0x80;
