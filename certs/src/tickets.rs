@@ -12,6 +12,9 @@
 //! What the secret is worth: with it, recorded tickets can be read (who has shown which certificate) and sessions be
 //! resumed in a peer's place or the relay's, for as long as the tickets are good. Recorded traffic cannot be read with
 //! it, because rustls resumes with a new key exchange always. No ticket allows early data (0-RTT).
+//!
+//! A relay believes of a resumed session what another has seen at its beginning, the peer's certificate above all: it is
+//! not checked once more. So all relays of a cluster have to have the same authorities for agents.
 
 use crate::secret::Secret;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -22,9 +25,9 @@ use std::{
 };
 
 /// How long one key makes tickets.
-const EPOCH: Duration = Duration::from_secs(6 * 60 * 60);
+const EPOCH: Duration = Duration::from_hours(6);
 /// How far the clocks of two relays may be apart for each to take all tickets of the other.
-const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
 /// What a session may be long, nearly all of it the peer's certificates. A longer one gets no ticket.
 const MAX_SESSION_BYTES: usize = 16 * 1024;
 /// The number of the epoch, in front of the nonce.
@@ -80,7 +83,7 @@ impl ProducesTickets for Tickets {
 
     /// What is certain even when the next relay's clock is ahead.
     fn lifetime(&self) -> u32 {
-        u32::try_from((EPOCH - CLOCK_SKEW).as_secs()).unwrap_or(0)
+        u32::try_from(EPOCH.as_secs() - CLOCK_SKEW.as_secs()).unwrap_or(0)
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
@@ -158,7 +161,7 @@ mod tests {
         let most = vec![7; MAX_SESSION_BYTES];
         let ticket = tickets(1).encrypt_at(&most, start()).unwrap();
         assert_eq!(tickets(1).decrypt_at(&ticket, start()), Some(most));
-        assert_eq!(tickets(1).encrypt_at(&[7; MAX_SESSION_BYTES + 1], start()), None);
+        assert_eq!(tickets(1).encrypt_at(&vec![7; MAX_SESSION_BYTES + 1], start()), None);
         assert_eq!(tickets(1).decrypt_at(&[&ticket[..], &[0]].concat(), start()), None);
     }
 }

@@ -366,10 +366,10 @@ async fn roams(sources: Sources, protection: Protect) {
     let client = Client::new();
     let (near, far) = client.connect(&first, balancer.address).await;
     let real = far.remote_address();
-    let sent = Noise::new(5).bytes(MUCH);
+    let bytes = Noise::new(5).bytes(MUCH);
     let (mut send, mut recv) = near.open_bi().await.unwrap();
     let sending = async {
-        send.write_all(&sent).await.unwrap();
+        send.write_all(&bytes).await.unwrap();
         send.finish().unwrap();
     };
     let receiving = async {
@@ -391,7 +391,7 @@ async fn roams(sources: Sources, protection: Protect) {
         got
     };
     let ((), got) = tokio::join!(sending, receiving);
-    assert_same(&got, &sent);
+    assert_same(&got, &bytes);
     until_at(&first, &far, None).await;
     assert_eq!(far.remote_address(), real);
     assert_eq!(echo(&near, b"still there").await, b"still there");

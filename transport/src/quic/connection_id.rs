@@ -42,7 +42,8 @@ impl Rotation {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
     /// Everybody on the way can, and so link the addresses of a client that moves a little better. The balancer needs
-    /// no key.
+    /// no key. The draft (section 9) would have such a server give a client no IDs but the first; ours does, as quinn
+    /// does so by itself, and they are worth as much as others without a key.
     Plaintext,
     /// Only who has this AES-128 key.
     Encrypted {

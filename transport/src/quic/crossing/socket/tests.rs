@@ -2,18 +2,21 @@ use super::*;
 use crate::quic::{
     CidFormat, ClusterCids, Crossing, MTU_UPPER_BOUND, NONCE_BYTES, Protection, Rotation, Strays,
 };
-use std::{collections::VecDeque, sync::Mutex, task::Waker};
+use std::{collections::VecDeque, net::IpAddr, sync::Mutex, task::Waker};
 
 const PEER: &str = "192.0.2.7:4000";
 
 /// A train of datagrams as the kernel gives it: from whom, their length but for the last, all bytes.
 type Train = (SocketAddr, usize, Vec<u8>);
 
+/// A datagram that was sent: to whom, its bytes, from which address of ours.
+type Sent = (SocketAddr, Vec<u8>, Option<IpAddr>);
+
 /// A socket that has received these trains and remembers what is sent.
 #[derive(Debug, Default)]
 struct Real {
     received: Mutex<VecDeque<Train>>,
-    sent: Mutex<Vec<(SocketAddr, Vec<u8>, Option<std::net::IpAddr>)>>,
+    sent: Mutex<Vec<Sent>>,
 }
 
 impl AsyncUdpSocket for Real {
