@@ -13,8 +13,8 @@
 //! resumed in a peer's place or the relay's, for as long as the tickets are good. Recorded traffic cannot be read with
 //! it, because rustls resumes with a new key exchange always. No ticket allows early data (0-RTT).
 //!
-//! A relay believes of a resumed session what another has seen at its beginning, the peer's certificate above all: it is
-//! not checked once more. So all relays of a cluster have to have the same authorities for agents.
+//! The peer's certificates are in the ticket. A handshake that resumes does not verify them, so whoever is to be believed
+//! is asked for again afterwards: [`ClientAuthority::verify`](crate::ClientAuthority::verify).
 
 use crate::secret::Secret;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};

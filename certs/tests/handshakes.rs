@@ -301,3 +301,27 @@ fn resumed_session_is_not_believed_of_an_authority_that_is_gone() {
     agents.reload().unwrap_err();
     shake(&showing(from(other.path(), "agent")), &server, "localhost").outcome.unwrap();
 }
+
+#[test]
+fn relay_of_a_cluster_sees_in_a_resumed_session_whose_certificate_another_has_seen_and_judges_it_itself() {
+    let (ca, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    authority(ca.path());
+    authority(other.path());
+    let relay = |trusted: &TempDir| {
+        let (identity, _directory) = identity();
+        let agents = Arc::new(ClientAuthority::from_file(&trusted.path().join("ca.pem")).unwrap());
+        let identity = identity.with_cluster_secret([3; 32]).with_client_authority(agents.clone());
+        (agents, Arc::new(identity.server_config(ALPN).unwrap()))
+    };
+    let (_, first) = relay(&ca);
+    for (trusted, is_believed) in [(&ca, true), (&other, false)] {
+        let client = showing(from(ca.path(), "agent"));
+        shake(&client, &first, "localhost").outcome.unwrap();
+        let (agents, second) = relay(trusted);
+        let resumed = shake(&client, &second, "localhost");
+        resumed.outcome.as_ref().unwrap();
+        assert_eq!(resumed.server.handshake_kind(), Some(HandshakeKind::Resumed));
+        let seen = agents.verify(resumed.server.peer_certificates().unwrap());
+        assert_eq!(seen.and_then(|seen| seen.common_name).is_some(), is_believed);
+    }
+}
