@@ -68,6 +68,10 @@ frame_types! {
     0x27 RESPONSE "Response",
     /// Relay → relay, first frame of a stream: [`Forward`](crate::cluster::Forward).
     0x28 FORWARD "Forward",
+    /// Relay → relay, first frame of a stream: [`Packets`](crate::cluster::Packets).
+    0x2c PACKETS "Packets",
+    /// Relay → relay, behind it: [`Packet`](crate::cluster::Packet).
+    0x2e PACKET "Packet",
     /// Client → agent, first frame of a session's stream: [`Attach`](crate::session::Attach).
     0x30 ATTACH "Attach",
     /// Agent → client, the answer: [`Attached`](crate::session::Attached).

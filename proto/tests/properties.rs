@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use converge_proto::{
     Frame, FrameType, HostKey, Id, Text, VarInt,
-    cluster::Forward,
+    cluster::{Forward, Packet, Packets},
     frame::{MAX_CONTROL_PAYLOAD_BYTES, missing_bytes},
     fuzz,
     rendezvous::{
@@ -317,6 +317,13 @@ impl Contents {
                 fell_back: has_line.then_some(first > second),
             }),
             round_trip(&Challenge { nonce }),
+            round_trip(&Packets {}),
+            round_trip(&Packet {
+                is_answer: has_line,
+                ip: nonce[..if has_line { 16 } else { 4 }].to_vec(),
+                port: 4433,
+                datagram: nonce.to_vec(),
+            }),
             round_trip(&Forward {
                 address: client.software.clone(),
                 is_websocket: first > second,

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use converge_proto::{
     CertificatePin, Frame, FrameType, HostKey, Id, VarInt,
-    cluster::Forward,
+    cluster::{Forward, Packet, Packets},
     frame::FrameError,
     host_key::sign,
     message::reencode,
@@ -314,6 +314,15 @@ fn messages() -> Vec<MessageVector> {
                 is_websocket: true,
                 token: Some("team".into_text()),
             },
+        ),
+        MessageVector::of("Packets", Packets {}),
+        MessageVector::of(
+            "Packet, received",
+            Packet::new(false, "198.51.100.7:50000".parse().expect("an address"), &[0x40, 1, 2, 3]),
+        ),
+        MessageVector::of(
+            "Packet, to be sent",
+            Packet::new(true, "[2001:db8::7]:50000".parse().expect("an address"), &[0x40, 4, 5, 6]),
         ),
         MessageVector::of(
             "Attach, the first",

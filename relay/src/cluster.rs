@@ -2,12 +2,14 @@
 //!
 //! Who has which ID is the [registry](crate::registry::etcd)'s. Here is how a client that came to one relay gets to an agent at
 //! another: the first relay opens a stream to the second ([`links`]) and passes on what the client says ([`forward`]); the
-//! second takes such streams ([`accept`]) and never passes them on itself, so there are no loops and no detours.
+//! second takes such streams ([`accept`]) and never passes them on itself, so there are no loops and no detours. UDP datagrams of agents
+//! and clients that arrive at the wrong relay go to the right one, too ([`packets`]).
 
 pub(crate) mod accept;
 pub(crate) mod forward;
 mod links;
 pub(crate) mod membership;
+mod packets;
 
 pub(crate) use links::Cluster;
 

@@ -14,7 +14,7 @@ use crate::{
     tls::{self, Tls},
 };
 use converge_proto::{CertificatePin, RelayUrl};
-use converge_transport::CloseCode;
+use converge_transport::{CloseCode, quic::ConnectionIds};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -95,6 +95,9 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
+    /// The secret of the cluster does not serve.
+    #[error("cannot make connection IDs of the cluster's secret; make the cluster's files anew")]
+    ConnectionIds,
     /// The certificate does not serve.
     #[error("cannot use the certificate: {0}")]
     Tls(#[from] rustls::Error),
@@ -142,7 +145,19 @@ impl Relay {
         if let Some(Err(error)) = config.state_dir.as_deref().map(|dir| config.identity.keep_secret_in(dir)) {
             info!(%error, "after a restart with another key, links from before it are noticed as lost later");
         }
-        let sockets = sockets.open(&config)?;
+        let (reload, live) = Reload::new(config.live.clone());
+        let membership = match &config.cluster {
+            Some(cluster) => {
+                config.identity = config.identity.with_cluster_secret(*cluster.identity.secret());
+                let (identity, reservation) = (&config.identity, config.reservation);
+                Some(Membership::open(cluster, identity, reservation, live.clone())?)
+            }
+            None => None,
+        };
+        let ids = membership
+            .as_ref()
+            .map_or(ConnectionIds::Own, |membership| ConnectionIds::Cluster(membership.crossing.clone()));
+        let sockets = sockets.open(&config, &ids)?;
         let (listen, http, metrics) = (sockets.listen, sockets.http_address(), sockets.metrics_address());
         let own_tls = Tls::new(config.identity.clone(), config.certificate_source, config.hsts);
         let acceptor = config.identity.server_config(&own_tls.alpn(tcp::HTTPS_ALPN))?;
@@ -152,12 +167,6 @@ impl Relay {
         let url = public_url.clone().unwrap_or_else(|| own_url.clone());
         let listening: Vec<_> = [listen].into_iter().chain(http).collect();
         let api = Api::new(&listening, public_url.is_some());
-        let (reload, live) = Reload::new(config.live);
-        let membership = config
-            .cluster
-            .as_ref()
-            .map(|cluster| Membership::open(cluster, config.reservation, live.clone()))
-            .transpose()?;
         let registry: Arc<dyn Registry> = match &membership {
             Some(membership) => Arc::new(membership.registry.clone()),
             None => Arc::new(MemoryRegistry::new(config.reservation, live.clone())),

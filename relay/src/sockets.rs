@@ -73,10 +73,10 @@ impl Sockets {
     }
 
     /// Opens those that are not there yet.
-    pub(crate) fn open(self, config: &Config) -> Result<OpenSockets, BindError> {
+    pub(crate) fn open(self, config: &Config, ids: &quic::ConnectionIds) -> Result<OpenSockets, BindError> {
         let Self { tcp, udp, http } = self;
         let newcomers = if udp.is_some() { Newcomers::LeaveForTheNext } else { Newcomers::Refuse };
-        let (https, endpoint) = both(config, tcp, udp)?;
+        let (https, endpoint) = both(config, ids, tcp, udp)?;
         let listen = https.local_addr().map_err(|source| bind_error(config.listen, "tcp", source))?;
         let http = match (http, config.http) {
             (Some(http), _) => Some(adopt(http, listen)?),
@@ -91,10 +91,13 @@ impl Sockets {
 /// TCP and UDP on one port number.
 fn both(
     config: &Config,
+    ids: &quic::ConnectionIds,
     tcp: Option<StdTcpListener>,
     udp: Option<UdpSocket>,
 ) -> Result<(TcpListener, Endpoint), BindError> {
-    let quic_on = |address| quic::listen(address, &config.identity, config.live.limits.streams_per_link);
+    let quic_with =
+        |socket| quic::listen_on(socket, &config.identity, config.live.limits.streams_per_link, ids);
+    let quic_on = |address| quic_with(quic::bind(address)?);
     match (tcp, udp) {
         (None, None) => bind_both(config.listen, quic_on),
         (Some(tcp), None) => {
@@ -111,16 +114,7 @@ fn both(
             if tcp_address != address {
                 return Err(BindError::Addresses { tcp: tcp_address, udp: address });
             }
-            Ok((
-                tcp,
-                quic::listen_on(
-                    udp,
-                    &config.identity,
-                    config.live.limits.streams_per_link,
-                    &quic::ConnectionIds::Own,
-                )
-                .map_err(udp_error)?,
-            ))
+            Ok((tcp, quic_with(udp).map_err(udp_error)?))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Links and streams that other relays open.
 
-use super::Cluster;
+use super::{Cluster, packets};
 use crate::{
     client_stream::{self, Origin},
     first_frame,
@@ -8,24 +8,26 @@ use crate::{
     shared::Shared,
 };
 use converge_certs::cluster::peer_number;
-use converge_proto::{Frame, RelayNumber, cluster::Forward, rendezvous::Message};
-use converge_transport::{Carrier, CloseCode, Link, Stream};
+use converge_proto::{
+    Frame, FrameType, RelayNumber, cluster::Forward, frame::FrameError, rendezvous::Message,
+};
+use converge_transport::{Carrier, CloseCode, Link, Stream, quic::Crossing};
 use quinn::Incoming;
 use std::sync::Arc;
 use tracing::{debug, warn};
 
 /// Accepts until the relay ends: also one that drains still has agents, to which others lead.
-pub(crate) async fn accept(shared: Arc<Shared>, cluster: Arc<Cluster>) {
+pub(crate) async fn accept(shared: Arc<Shared>, cluster: Arc<Cluster>, crossing: Crossing) {
     let accepting = async {
         while let Some(incoming) = cluster.endpoint().accept().await {
-            let task_shared = shared.clone();
-            shared.spawn(async move { serve(&task_shared, incoming).await });
+            let (task_shared, crossing) = (shared.clone(), crossing.clone());
+            shared.spawn(async move { serve(&task_shared, incoming, crossing).await });
         }
     };
     shared.ending.run_until_cancelled(accepting).await;
 }
 
-async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
+async fn serve(shared: &Arc<Shared>, incoming: Incoming, crossing: Crossing) {
     let address = incoming.remote_address();
     let connecting = async { incoming.accept()?.await };
     let connection = match tokio::time::timeout(shared.first_word_timeout, connecting).await {
@@ -45,8 +47,8 @@ async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
     let link = Link::quic(connection, None);
     let streams = async {
         while let Ok(stream) = link.accept_stream().await {
-            let task_shared = shared.clone();
-            shared.spawn_session(async move { forwarded(&task_shared, stream, relay).await });
+            let (task_shared, crossing) = (shared.clone(), crossing.clone());
+            shared.spawn(async move { take(&task_shared, stream, relay, &crossing).await });
         }
     };
     if shared.ending.run_until_cancelled(streams).await.is_none() {
@@ -57,13 +59,35 @@ async fn serve(shared: &Arc<Shared>, incoming: Incoming) {
     }
 }
 
-/// One stream: who comes, and what they say.
-async fn forwarded(shared: &Shared, mut stream: Stream, relay: RelayNumber) {
-    let forward = match first_frame::read(shared, &mut stream).await {
+/// One stream, by what it begins with.
+async fn take(shared: &Arc<Shared>, mut stream: Stream, relay: RelayNumber, crossing: &Crossing) {
+    let first = match first_frame::read(shared, &mut stream).await {
         Ok(frame) => frame,
         Err(error) => return first_frame::refuse_first(stream, &error).await,
     };
-    let (peer, token) = match who(&forward) {
+    match first.frame_type {
+        FrameType::FORWARD => {
+            let task_shared = shared.clone();
+            shared.spawn_session(async move { forwarded(&task_shared, stream, &first, relay).await });
+        }
+        FrameType::PACKETS => {
+            let taking = packets::take(crossing, &mut stream, relay);
+            match shared.ending.run_until_cancelled(taking).await {
+                Some(Err(error)) => debug!(%relay, %error, "another relay sends no more packets"),
+                Some(Ok(())) | None => {}
+            }
+        }
+        _ => {
+            let error = first_frame::unexpected(&first, "Forward or Packets");
+            warn!(%relay, %error, "another relay says what this one does not understand");
+            first_frame::refuse(stream, &first_frame::refusal_of(&error)).await;
+        }
+    }
+}
+
+/// A client's stream: who comes, and what they say.
+async fn forwarded(shared: &Shared, mut stream: Stream, forward: &Frame, relay: RelayNumber) {
+    let (peer, token) = match who(forward) {
         Ok(who) => who,
         Err(error) => {
             warn!(%relay, %error, "another relay says what this one does not understand");
@@ -72,19 +96,18 @@ async fn forwarded(shared: &Shared, mut stream: Stream, relay: RelayNumber) {
     };
     match first_frame::read(shared, &mut stream).await {
         Ok(frame) => {
-            client_stream::serve(shared, stream, &frame, Origin::Relay(token.as_deref()), &peer).await
+            client_stream::serve(shared, stream, &frame, Origin::Relay(token.as_deref()), &peer).await;
         }
         Err(error) => first_frame::refuse_first(stream, &error).await,
     }
 }
 
-fn who(frame: &Frame) -> Result<(Peer, Option<String>), converge_proto::frame::FrameError> {
+fn who(frame: &Frame) -> Result<(Peer, Option<String>), FrameError> {
     let forward = Forward::from_frame(frame)?;
-    let address =
-        forward.address.as_str().parse().map_err(|_| converge_proto::frame::FrameError::Malformed {
-            frame_type: frame.frame_type,
-            detail: "the client's address is none".to_owned(),
-        })?;
+    let address = forward.address.as_str().parse().map_err(|_| FrameError::Malformed {
+        frame_type: frame.frame_type,
+        detail: "the client's address is none".to_owned(),
+    })?;
     let carrier = if forward.is_websocket { Carrier::WebSocket } else { Carrier::Quic };
     Ok((Peer::new(address, carrier), forward.token.map(|token| token.as_str().to_owned())))
 }

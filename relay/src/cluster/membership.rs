@@ -1,6 +1,9 @@
 //! A relay's place in its cluster, from start to end.
 
-use super::{Cluster, accept, endpoint};
+use super::{
+    Cluster, accept, endpoint,
+    packets::{Carrying, Packets},
+};
 use crate::{
     config::{Live, cluster::ClusterConfig},
     registry::{
@@ -9,6 +12,10 @@ use crate::{
     },
     server::BindError,
     shared::Shared,
+};
+use converge_certs::Identity;
+use converge_transport::quic::{
+    CidFormat, ClusterCids, Crossing, NotForwarded, Protection, Rotation, Strays,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
@@ -22,7 +29,10 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
 pub(crate) struct Membership {
     pub(crate) registry: EtcdRegistry,
     pub(crate) cluster: Arc<Cluster>,
+    /// Of the connection IDs that all relays of the cluster can read.
+    pub(crate) crossing: Crossing,
     follower: Follower,
+    carrying: Carrying,
 }
 
 /// The same while it runs.
@@ -38,6 +48,7 @@ impl Membership {
     /// [`BindError::Cluster`].
     pub(crate) fn open(
         config: &ClusterConfig,
+        identity: &Identity,
         reservation: Duration,
         live: watch::Receiver<Live>,
     ) -> Result<Self, BindError> {
@@ -55,13 +66,20 @@ impl Membership {
         let member = Member { number, address, url };
         let (registry, follower) = EtcdRegistry::new(config.etcd.clone(), member, reservation, live);
         let cluster = Arc::new(Cluster::new(number, endpoint, registry.relays()));
-        Ok(Self { registry, cluster, follower })
+        let (packets, carrying) = Packets::new(registry.relays());
+        let strays: Arc<dyn Strays> =
+            if config.forwards_packets { Arc::new(packets) } else { Arc::new(NotForwarded) };
+        let format = CidFormat { rotation: Rotation::default(), protection: Protection::derived(identity) };
+        let cids = ClusterCids::new(format).ok_or(BindError::ConnectionIds)?;
+        let crossing = Crossing::new(number, cids, strays);
+        Ok(Self { registry, cluster, crossing, follower, carrying })
     }
 
     /// Takes part until `ending`.
     pub(crate) fn start(self, shared: &Arc<Shared>, ending: CancellationToken) -> Following {
-        let Self { registry, cluster, follower } = self;
-        shared.spawn(accept::accept(shared.clone(), cluster.clone()));
+        let Self { registry, cluster, crossing, follower, carrying } = self;
+        shared.spawn(accept::accept(shared.clone(), cluster.clone(), crossing));
+        shared.spawn(carrying.run(cluster.clone(), shared.ending.clone()));
         let (draining, relay_ending) = (shared.draining.clone(), shared.ending.clone());
         shared.spawn(async move {
             if relay_ending.run_until_cancelled(draining.cancelled()).await.is_some() {
