@@ -189,14 +189,19 @@ impl Cluster {
     pub fn wait_until_they_know_each_other(&self) -> Result<()> {
         let running = self.relays.iter().flatten().count();
         for relay in self.relays.iter().flatten() {
-            let url = format!("{}/metrics", relay.http.replacen("ws://", "http://", 1));
             eventually("relays that know each other", || {
-                let mut curl = Command::new("curl");
-                let text = run(curl.args(["-fsS", &url]), b"").ok()?.text();
-                text.contains(&format!("\nconverge_cluster_relays {running}\n")).then_some(())
+                (metric(relay, "converge_cluster_relays").ok()? == running as u64).then_some(())
             })?;
         }
         Ok(())
+    }
+
+    /// The sum of a metric, over all its labels and all relays that run.
+    ///
+    /// # Errors
+    /// When one of them does not tell.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        self.relays.iter().flatten().map(|relay| metric(relay, name)).sum()
     }
 
     /// A balancer in front of the relays that knows nothing of QUIC: nginx, by a hash of the peer's address and port, on UDP
@@ -228,6 +233,18 @@ impl Cluster {
         let pin = self.relays.iter().flatten().find_map(|relay| relay.url.split_once('#'));
         Ok((nginx, format!("https://{front}#{}", pin.context("no relay runs")?.1)))
     }
+}
+
+fn metric(relay: &Relay, name: &str) -> Result<u64> {
+    let url = format!("{}/metrics", relay.http.replacen("ws://", "http://", 1));
+    let text = run(Command::new("curl").args(["-fsS", &url]), b"")?.success()?.text();
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value =
+            rest.strip_prefix(' ').or_else(|| rest.strip_prefix('{')?.split_once("} ").map(|(_, v)| v))?;
+        value.parse::<u64>().ok()
+    });
+    Ok(values.sum())
 }
 
 /// `HOST:PORT` of a relay's URL.

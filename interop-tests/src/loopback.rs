@@ -8,9 +8,10 @@ use rustix::{
 };
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::net::UnixListener,
     path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// A port on which nobody listens, for programs that take no listener from others.
@@ -115,4 +116,74 @@ pub fn through_socks(proxy: SocketAddr, name: &str, port: u16) -> Result<TcpStre
     stream.read_exact(&mut answer)?;
     anyhow::ensure!(answer[..2] == [5, 0], "the proxy answers {answer:?}");
     Ok(stream)
+}
+
+/// What a home's router does to one UDP flow: it leads to the other side from a port of its own, and from another one when it
+/// has forgotten which.
+#[derive(Debug)]
+pub struct UdpNat {
+    /// Where the flow enters.
+    pub address: SocketAddr,
+    outside: Arc<Mutex<UdpSocket>>,
+    inside: Arc<UdpSocket>,
+    insider: Arc<Mutex<Option<SocketAddr>>>,
+    behind: SocketAddr,
+}
+
+impl UdpNat {
+    /// A router before `behind`. Its threads end with the program.
+    ///
+    /// # Errors
+    /// When the system has no sockets.
+    pub fn before(behind: SocketAddr) -> Result<Self> {
+        let inside = Arc::new(UdpSocket::bind((own_address(), 0))?);
+        let nat = Self {
+            address: inside.local_addr()?,
+            outside: Arc::new(Mutex::new(UdpSocket::bind((own_address(), 0))?)),
+            inside,
+            insider: Arc::default(),
+            behind,
+        };
+        let (inside, outside, insider) = (nat.inside.clone(), nat.outside.clone(), nat.insider.clone());
+        std::thread::spawn(move || {
+            let mut packet = [0; 65536];
+            while let Ok((bytes, from)) = inside.recv_from(&mut packet) {
+                *lock(&insider) = Some(from);
+                // A packet that is lost is sent again.
+                let _ = lock(&outside).send_to(&packet[..bytes], behind);
+            }
+        });
+        nat.lead_back()?;
+        Ok(nat)
+    }
+
+    /// The way back from the present port.
+    fn lead_back(&self) -> Result<()> {
+        let outside = lock(&self.outside).try_clone()?;
+        let (inside, insider, behind) = (self.inside.clone(), self.insider.clone(), self.behind);
+        std::thread::spawn(move || {
+            let mut packet = [0; 65536];
+            while let Ok((bytes, from)) = outside.recv_from(&mut packet) {
+                if from == behind
+                    && let Some(insider) = *lock(&insider)
+                {
+                    let _ = inside.send_to(&packet[..bytes], insider);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// From now on it is another port, at another address.
+    ///
+    /// # Errors
+    /// When the system has no sockets.
+    pub fn forget(&self) -> Result<()> {
+        *lock(&self.outside) = UdpSocket::bind((own_address(), 0))?;
+        self.lead_back()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,13 +3,18 @@
 use anyhow::{Result, ensure};
 use converge_interop_tests::{
     Agent, Carrier, Process, Setup, Terminal,
-    cluster::Cluster,
+    cluster::{Cluster, authority},
     files::{sha256, write_random},
+    loopback::UdpNat,
     process::{eventually, run},
     programs,
 };
 use rustix::process::Signal;
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 on_both_carriers! {
     agent_is_reached_through_every_relay,
@@ -124,4 +129,52 @@ fn id_is_the_agents_at_every_relay(setup: &mut Setup) -> Result<()> {
     })?;
     drop((second, third));
     Ok(())
+}
+
+/// The client's address changes, so that the balancer leads its packets to another relay each time.
+fn session_goes_on_at_another_address(setup: &mut Setup, forwards_packets: &str) -> Result<()> {
+    let arguments = ["--cluster-forward-packets", forwards_packets];
+    let cluster = Cluster::start(&setup.path().join("cluster"), 3, arguments)?;
+    let (_nginx, balancer) = cluster.balancer()?;
+    let job = setup.new_job("clustered")?;
+    let agent = Agent::start(&job, setup.path(), cluster.url(1), ["--transport", "quic", "--id", "build"])?;
+    let nat = UdpNat::before(authority(&balancer).parse()?)?;
+    let address = through(&agent, &balancer.replacen(authority(&balancer), &nat.address.to_string(), 1));
+    let mut ssh = setup.openssh_to("ssh", &address)?;
+    let mut session = Process::start_with_input("session", ssh.arg("cat"), setup.path())?;
+    let mut echo = |word: &str| -> Result<Duration> {
+        let begun = Instant::now();
+        session.write_line(word)?;
+        session.wait_for("an echo", |line| (line == word).then_some(()))?;
+        Ok(begun.elapsed())
+    };
+    echo("before")?;
+    let mut times = Vec::new();
+    for change in 0..8 {
+        nat.forget()?;
+        times.push(echo(&format!("change {change}"))?);
+    }
+    times.sort();
+    println!("forwarding {forwards_packets}: echo after a change of address {times:?}");
+    session.end_input();
+    assert!(session.wait()?.success());
+    // Eight ways to three relays are never all the same in practice.
+    let (packets, resumes) =
+        (cluster.metric("converge_cluster_packets_total")?, cluster.metric("converge_resumes_total")?);
+    println!("{packets} packets forwarded, {resumes} times resumed");
+    match forwards_packets {
+        "true" => ensure!(packets > 0 && resumes == 0),
+        _ => ensure!(packets == 0 && resumes > 0),
+    }
+    Ok(())
+}
+
+#[test]
+fn packets_at_the_wrong_relay_are_forwarded() {
+    crate::tell(Carrier::Quic, |setup| session_goes_on_at_another_address(setup, "true"));
+}
+
+#[test]
+fn without_forwarding_the_session_resumes_after_a_reset() {
+    crate::tell(Carrier::Quic, |setup| session_goes_on_at_another_address(setup, "false"));
 }

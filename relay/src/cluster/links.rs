@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,6 +34,7 @@ pub(crate) struct Cluster {
     endpoint: Endpoint,
     relays: watch::Receiver<Arc<BTreeMap<RelayNumber, RelayEntry>>>,
     pools: Mutex<HashMap<RelayNumber, Arc<Pool>>>,
+    packets: Arc<AtomicU64>,
 }
 
 /// The links to one relay.
@@ -99,8 +100,14 @@ impl Cluster {
         me: RelayNumber,
         endpoint: Endpoint,
         relays: watch::Receiver<Arc<BTreeMap<RelayNumber, RelayEntry>>>,
+        packets: Arc<AtomicU64>,
     ) -> Self {
-        Self { me, endpoint, relays, pools: Mutex::default() }
+        Self { me, endpoint, relays, pools: Mutex::default(), packets }
+    }
+
+    /// UDP datagrams that have come here and were another relay's.
+    pub(crate) fn packets(&self) -> u64 {
+        self.packets.load(Ordering::Relaxed)
     }
 
     /// This relay's number.

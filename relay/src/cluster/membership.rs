@@ -65,8 +65,8 @@ impl Membership {
         let url = config.relay_url.as_ref().map(ToString::to_string);
         let member = Member { number, address, url };
         let (registry, follower) = EtcdRegistry::new(config.etcd.clone(), member, reservation, live);
-        let cluster = Arc::new(Cluster::new(number, endpoint, registry.relays()));
         let (packets, carrying) = Packets::new(registry.relays());
+        let cluster = Arc::new(Cluster::new(number, endpoint, registry.relays(), packets.taken()));
         let strays: Arc<dyn Strays> =
             if config.forwards_packets { Arc::new(packets) } else { Arc::new(NotForwarded) };
         let format = CidFormat { rotation: Rotation::default(), protection: Protection::derived(identity) };

@@ -18,7 +18,10 @@ use converge_transport::{
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
@@ -35,6 +38,7 @@ pub(super) struct Packets {
     relays: watch::Receiver<Arc<BTreeMap<RelayNumber, RelayEntry>>>,
     sending: mpsc::Sender<(RelayNumber, Packet)>,
     unreachable: Arc<Unreachable>,
+    taken: Arc<AtomicU64>,
 }
 
 /// Which relays could not be reached just now.
@@ -51,7 +55,13 @@ impl Packets {
     pub(super) fn new(relays: watch::Receiver<Arc<BTreeMap<RelayNumber, RelayEntry>>>) -> (Self, Carrying) {
         let (sending, to_send) = mpsc::channel(MAX_WAITING);
         let unreachable = Arc::<Unreachable>::default();
-        (Self { relays, sending, unreachable: unreachable.clone() }, Carrying { to_send, unreachable })
+        let packets = Self { relays, sending, unreachable: unreachable.clone(), taken: Arc::default() };
+        (packets, Carrying { to_send, unreachable })
+    }
+
+    /// How many there were.
+    pub(super) fn taken(&self) -> Arc<AtomicU64> {
+        self.taken.clone()
     }
 }
 
@@ -60,6 +70,7 @@ impl Strays for Packets {
         if !self.relays.borrow().contains_key(&stray.relay) || self.unreachable.has(stray.relay) {
             return Fate::NotWanted;
         }
+        self.taken.fetch_add(1, Ordering::Relaxed);
         // A full queue is a full network.
         let _ = self.sending.try_send((stray.relay, Packet::new(false, stray.from, stray.bytes)));
         Fate::Taken

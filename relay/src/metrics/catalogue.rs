@@ -116,6 +116,8 @@ catalogue! {
         "Sessions that have ended here: done, cut (a stream broke; most go on elsewhere), and so on.";
     FORWARDED_BYTES Kind::Counter, "converge_forwarded_bytes_total" [DIRECTION]
         "Bytes of sessions whose agent is at another relay of the cluster, which counts them too, as its sessions.";
+    CLUSTER_PACKETS Kind::Counter, "converge_cluster_packets_total" []
+        "UDP packets of agents and clients that have come to this relay and were handed to the one whose they are.";
     CLUSTER_RELAYS Kind::Gauge, "converge_cluster_relays" []
         "Relays of the cluster that are there, with this one; 0 where there is no cluster.";
     CLUSTER_REGISTRY_UP Kind::Gauge, "converge_cluster_registry_up" []

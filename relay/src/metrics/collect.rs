@@ -3,9 +3,9 @@
 use super::{
     Metrics,
     catalogue::{
-        ACCESS_REFUSED, AGENTS, CERTIFICATE_EXPIRY, CERTIFICATE_LIFETIME, CLUSTER_REGISTRY_UP,
-        CLUSTER_RELAYS, CONNECTIONS, LIMITS_HIT, LOG_LINES_DROPPED, Metric, SESSIONS, WAITING_CLIENTS,
-        WATCHING_BROWSERS,
+        ACCESS_REFUSED, AGENTS, CERTIFICATE_EXPIRY, CERTIFICATE_LIFETIME, CLUSTER_PACKETS,
+        CLUSTER_REGISTRY_UP, CLUSTER_RELAYS, CONNECTIONS, LIMITS_HIT, LOG_LINES_DROPPED, Metric, SESSIONS,
+        WAITING_CLIENTS, WATCHING_BROWSERS,
     },
 };
 use crate::shared::Shared;
@@ -52,6 +52,8 @@ fn collect(shared: &Shared) {
     set(metrics, &CONNECTIONS, &[], shared.gate.connection_count());
     set(metrics, &WAITING_CLIENTS, &[], shared.gate.waiting_count());
     set(metrics, &WATCHING_BROWSERS, &[], shared.pages.live.watching());
+    let packets = shared.cluster.as_ref().map_or(0, |cluster| cluster.packets());
+    metrics.counter(&CLUSTER_PACKETS, &[]).absolute(packets);
     set(metrics, &CLUSTER_RELAYS, &[], shared.cluster.as_ref().map_or(0, |cluster| cluster.size()));
     set(metrics, &CLUSTER_REGISTRY_UP, &[], usize::from(shared.registry.is_up() && shared.cluster.is_some()));
     for (limit, count) in shared.gate.refusals.iter() {
