@@ -1,4 +1,4 @@
-//! Any text as an address, an ID and a relay URL.
+//! Any text as an address, an ID, a relay URL and a list of those.
 
 #![no_main]
 

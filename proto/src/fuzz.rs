@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets in `fuzz/`. Each is a plain function, so that ordinary tests run it too.
 
 use crate::{
-    Address, Frame, Id, RelayUrl,
+    Address, Frame, Id, RelayUrl, RelayUrls,
     frame::missing_bytes,
     message::reencode,
     rendezvous::{HandshakeStep, RegisterHandshake, handshake::ChannelBinding},
@@ -34,7 +34,7 @@ fn payload(frame: &Frame) {
     }
 }
 
-/// Any text as an address, an ID and a relay URL: what parses prints as something that parses to the same.
+/// Any text as an address, an ID, a relay URL and a list of those: what parses prints as something that parses to the same.
 pub fn texts(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(address) = text.parse::<Address>() {
@@ -45,6 +45,10 @@ pub fn texts(data: &[u8]) {
     }
     if let Ok(relay) = text.parse::<RelayUrl>() {
         assert_eq!(relay.to_string().parse::<RelayUrl>(), Ok(relay));
+    }
+    if let Ok(relays) = text.parse::<RelayUrls>() {
+        assert!((1..=RelayUrls::MAX).contains(&relays.count()));
+        assert_eq!(relays.to_string().parse::<RelayUrls>(), Ok(relays));
     }
 }
 

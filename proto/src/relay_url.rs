@@ -76,6 +76,17 @@ impl RelayUrl {
         }
     }
 
+    /// Whether both are the same relay: reached by TLS or not, at the same host, port and path. Carriers and pins are how
+    /// one gets there.
+    pub fn is_same_relay(&self, other: &Self) -> bool {
+        self.is_same_host(other) && self.path == other.path
+    }
+
+    /// Whether both are of the same host and port, both with TLS or both without.
+    pub fn is_same_host(&self, other: &Self) -> bool {
+        (self.tls, &self.host, self.port) == (other.tls, &other.host, other.port)
+    }
+
     /// The certificate the relay must show, when the URL names one.
     pub fn pin(&self) -> Option<CertificatePin> {
         self.pin

@@ -19,7 +19,7 @@ use converge_proto::{
 };
 use data_encoding::HEXLOWER;
 use proptest::{
-    collection::vec,
+    collection::{btree_set, vec},
     option,
     prelude::*,
     sample::{Index, select},
@@ -131,6 +131,28 @@ proptest! {
     ) {
         let path: String = path.into_iter().filter(|c| !matches!(c, '?' | '#')).collect();
         fuzz::texts(format!("{scheme}://relay/{path}{end}").as_bytes());
+    }
+
+    #[test]
+    fn fuzz_bodies_hold_on_any_list_of_relays(
+        pieces in vec((select(&["https://", "wss://", "ws://", "://", ""]), 0u8..20, select(&["", "/", "/x", "#", "\n"])), 0..20),
+        commas in vec(select(&[",", " ,", ",\t", ",,"]), 20),
+    ) {
+        let pieces = pieces.iter().zip(commas);
+        let text: String =
+            pieces.map(|((scheme, host, end), comma)| format!("{scheme}relay{host}{end}{comma}")).collect();
+        fuzz::texts(text.as_bytes());
+        fuzz::texts(text.trim_end_matches([',', ' ', '\t']).as_bytes());
+    }
+
+    #[test]
+    fn list_of_different_relays_is_read_as_it_is_printed(
+        hosts in btree_set(0u8..200, 1..16), blanks in select(&["", " ", "\t"])
+    ) {
+        let urls: Vec<String> = hosts.iter().map(|host| format!("https://relay{host}:4433/a,b")).collect();
+        let list: converge_proto::RelayUrls = urls.join(&format!("{blanks},{blanks}")).parse().expect("a list");
+        prop_assert_eq!(list.count(), urls.len());
+        prop_assert_eq!(list.to_string(), urls.join(","));
     }
 
     #[test]
@@ -355,7 +377,7 @@ impl Contents {
             round_trip(&Incoming { session: token, kind, client }),
             round_trip(&Ping { token }),
             round_trip(&Pong { token }),
-            round_trip(&Goaway { reason: line(), retry_after_ms: second }),
+            round_trip(&Goaway { reason: line(), retry_after_ms: second, try_first: has_line.then(line) }),
             round_trip(&Bye { reason: line() }),
             round_trip(&Status {
                 users: first,

@@ -273,8 +273,20 @@ fn messages() -> Vec<MessageVector> {
         MessageVector::of("Ping with the largest token", Ping { token: u64::MAX }),
         MessageVector::of("Pong", Pong { token: 7 }),
         MessageVector::of(
-            "Goaway",
-            Goaway { reason: "the relay is being updated".into_text(), retry_after_ms: 2000 },
+            "Goaway, least",
+            Goaway {
+                reason: "the relay is being updated".into_text(),
+                retry_after_ms: 2000,
+                try_first: None,
+            },
+        ),
+        MessageVector::of(
+            "Goaway, all fields",
+            Goaway {
+                reason: "the relay is being updated".into_text(),
+                retry_after_ms: 2000,
+                try_first: Some("https://relay2.example:4433".into_text()),
+            },
         ),
         MessageVector::of("Bye", Bye { reason: "the job has ended".into_text() }),
         MessageVector::of("Status, least", Status::default()),

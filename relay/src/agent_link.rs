@@ -304,7 +304,7 @@ async fn control_loop(
             () = shared.draining.cancelled(), if !goaway_sent => {
                 goaway_sent = true;
                 let reason = Line::new("the relay is stopping");
-                let goaway = Goaway { reason, retry_after_ms: 0 }.to_frame();
+                let goaway = Goaway { reason, retry_after_ms: 0, try_first: None }.to_frame();
                 Box::pin(write(control, &goaway)).await
             }
             frame = control.recv.read_frame() => {

@@ -3,6 +3,8 @@
 use crate::{
     host_key::HostKey,
     id::Id,
+    relay_url::RelayUrl,
+    relay_urls::RelayUrls,
     rendezvous::{refusal::RefusalCode, token::Token},
     session::SessionId,
     text::Text,
@@ -375,9 +377,20 @@ pub struct Goaway {
     /// Do not redial before this many milliseconds after the link is closed.
     #[n(1)]
     pub retry_after_ms: u32,
+    /// The URL of another relay of the same cluster that the agent should try first. An agent follows it only to a relay
+    /// that it was given by name: what it shows to relays is not for strangers.
+    #[n(2)]
+    pub try_first: Option<Line>,
 }
 
 impl Goaway {
+    /// Where to go, of the relays that the agent was given itself: the one with the host and port that the relay
+    /// named, if there is one.
+    pub fn choose<'a>(&self, given: &'a RelayUrls) -> Option<&'a RelayUrl> {
+        let named: RelayUrl = self.try_first.as_ref()?.as_str().parse().ok()?;
+        given.find(&named).or_else(|| given.iter().find(|relay| relay.is_same_host(&named)))
+    }
+
     /// The time to wait before redialing.
     pub fn retry_after(&self) -> Duration {
         Duration::from_millis(self.retry_after_ms.into())
@@ -391,4 +404,32 @@ pub struct Bye {
     /// Why, for people.
     #[n(0)]
     pub reason: Line,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goaway_leads_only_to_relays_that_were_given() {
+        let given: RelayUrls = "https://a:4433/base,quic://b,ws://c:8080".parse().unwrap();
+        let chosen = |named: Option<&str>| {
+            let goaway = Goaway { reason: Line::new(""), retry_after_ms: 0, try_first: named.map(Line::new) };
+            goaway.choose(&given).map(ToString::to_string)
+        };
+        for (named, followed) in [
+            ("https://a:4433/base", "https://a:4433/base"),
+            ("https://a:4433", "https://a:4433/base"),
+            ("wss://b:443", "quic://b"),
+            ("ws://c:8080", "ws://c:8080"),
+        ] {
+            assert_eq!(chosen(Some(named)).as_deref(), Some(followed), "{named}");
+        }
+        let strangers =
+            ["https://evil", "https://a", "ws://a:4433", "https://c:8080", "https://a:4433@evil", "b"];
+        for named in strangers {
+            assert_eq!(chosen(Some(named)), None, "{named}");
+        }
+        assert_eq!(chosen(None), None);
+    }
 }
