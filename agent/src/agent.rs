@@ -101,6 +101,7 @@ impl Agent {
             client_certificate: config.client_certificate,
             proxy: config.proxy,
             memory: Some(Arc::new(CarrierMemory::in_process())),
+            relays: Arc::default(),
         };
         let dialer = Dialer {
             relay: config.relay,

@@ -285,7 +285,7 @@ impl Common {
             })?,
         };
         let proxy = self.proxy()?.unwrap_or_else(ProxyChoice::from_environment);
-        let options = DialOptions { insecure: self.insecure, proxy, memory: None, client_certificate: None };
+        let options = DialOptions { insecure: self.insecure, proxy, ..DialOptions::default() };
         let token = match token::given(self.token.as_deref(), self.token_file.as_deref())? {
             Some(token) => Some(token),
             None => ConfigFile::load()?.token_for(&relay)?,

@@ -2,7 +2,7 @@
 
 use crate::error::ClientError;
 use bytes::Bytes;
-use converge_proto::{Id, RelayUrl, rendezvous::Token};
+use converge_proto::{Id, RelayUrl, RelayUrls, rendezvous::Token};
 use converge_transport::{DialOptions, dial::http as dialing};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -58,8 +58,8 @@ impl Operator {
     /// # Errors
     /// [`ClientError::Dial`], or what the relay answers instead of HTTP.
     pub async fn connect(&self) -> Result<Connection<'_>, ClientError> {
-        let io = dialing::connect(&self.relay, &self.options).await;
-        let io = io.map_err(|error| ClientError::Dial { error })?;
+        let relays = RelayUrls::from(self.relay.clone());
+        let (io, _) = dialing::connect(&relays, &self.options).await.map_err(|error| ClientError::Dial { error })?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
         let driver = tokio::spawn(async move {

@@ -72,6 +72,7 @@ impl Target {
             memory: Some(Arc::new(carrier_memory())),
             // A relay asks agents only who they are in this way.
             client_certificate: None,
+            relays: Arc::default(),
         };
         Ok(Self { address, relay, options, token, wait, quiet })
     }

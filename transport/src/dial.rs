@@ -1,10 +1,13 @@
 //! Making a link to a relay's URL.
 //!
 //! With `https://` QUIC begins and WebSocket follows after a head start (`race`); whichever is ready first is the link,
-//! and the next time WebSocket begins too where it won (`memory`). WebSocket may go through a proxy (`tunnel`), QUIC
+//! and the next time WebSocket begins too where it won (`memory`). Of several relays any will do (`any`); which is
+//! dialed first is a matter of chance and of what happened before (`choice`). WebSocket may go through a proxy (`tunnel`), QUIC
 //! never does. [`probe`] takes the same steps one by one, to tell a person which of them fails; [`web`] goes the same way
 //! to servers that are no relays, and [`http`] to a relay's API.
 
+mod any;
+mod choice;
 mod failure;
 pub mod http;
 mod memory;
@@ -16,6 +19,8 @@ mod tunnel;
 mod upgrade;
 pub mod web;
 
+pub use any::dial_any;
+pub use choice::{RelayMemory, RelayPlace};
 pub(crate) use failure::refused_certificate;
 pub use failure::{DialError, Failure};
 pub use memory::CarrierMemory;
@@ -72,6 +77,8 @@ pub struct DialOptions {
     pub proxy: ProxyChoice,
     /// What was ready first the last time; without it QUIC always has its head start.
     pub memory: Option<Arc<CarrierMemory>>,
+    /// Which relays work, and which have just said that they stop. Shared by the dials that are to learn from each other.
+    pub relays: Arc<RelayMemory>,
 }
 
 /// The files of a client certificate, in PEM. They are read for each dial, so that one that lives shorter than a job can
@@ -102,9 +109,13 @@ impl ClientCertificate {
 pub async fn dial(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Result<Link, DialError> {
     // The semaphore is never closed.
     let _turn = DIALS.acquire().await;
+    dial_one(relay, options, role).await
+}
+
+async fn dial_one(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Result<Link, DialError> {
     let trust = trust_config(relay, options)?;
-    let route = Route::of(relay, &options.proxy).await?;
-    let dialing = Dialing { relay, role, trust: &trust, route: &route };
+    let route = Route::of(relay, &options.proxy, resolve::of_relay(relay, &options.relays)).await?;
+    let dialing = Dialing { relay, role, trust: &trust, route: &route, memory: &options.relays };
     // Boxed: together they are larger than what a caller should carry around in its own future.
     let quic = limited(Carrier::Quic, Box::pin(dialing.quic()));
     let websocket = limited(Carrier::WebSocket, Box::pin(dialing.websocket()));
@@ -168,10 +179,15 @@ enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    async fn of(relay: &RelayUrl, proxy: &'a ProxyChoice) -> Result<Self, DialError> {
+    /// `resolving` gives the addresses; it is not begun where only a proxy needs them.
+    async fn of(
+        relay: &RelayUrl,
+        proxy: &'a ProxyChoice,
+        resolving: impl Future<Output = Result<Vec<SocketAddr>, String>>,
+    ) -> Result<Self, DialError> {
         match proxy.proxy_for(relay) {
             Ok(Some(proxy)) => Ok(Self::Through(proxy)),
-            Ok(None) => match resolve::addresses(&relay.host(), relay.port()).await {
+            Ok(None) => match resolving.await {
                 Ok(addresses) => Ok(Self::Direct(addresses)),
                 Err(detail) => Err(DialError::Resolve { host: relay.host(), detail }),
             },
@@ -204,6 +220,7 @@ struct Dialing<'a> {
     role: Role<'a>,
     trust: &'a TrustConfig,
     route: &'a Route<'a>,
+    memory: &'a RelayMemory,
 }
 
 impl Dialing<'_> {
@@ -213,19 +230,30 @@ impl Dialing<'_> {
         let addresses = match self.route {
             Route::Direct(addresses) => addresses,
             Route::Through(_) | Route::Unusable(_) => {
-                resolved = resolve::addresses(&host, self.relay.port()).await.map_err(Cause::Resolve)?;
+                resolved = resolve::of_relay(self.relay, self.memory).await.map_err(Cause::Resolve)?;
                 &resolved
             }
         };
         let tls = self.trust.client_config(&quic::client_alpn()).map_err(|error| Cause::other(&error))?;
         let config = quic::client_config(tls)?;
-        let dialing = race::addresses(addresses, |address| quic_address(address, &config, &host));
+        let config = &config;
+        let host = &host;
+        let dialing = race::addresses(addresses, |address| async move {
+            let link = quic_address(address, config, host).await;
+            link.inspect_err(|_| self.memory.leave_address(address))
+                .map(|link| self.placed(link, Some(address)))
+        });
         dialing.await.map_err(Cause::most_telling)
     }
 
     async fn websocket(&self) -> Result<Link, Cause> {
+        let mut address = None;
         let io: BoxedIo = match self.route {
-            Route::Direct(addresses) => Box::new(tcp::connect(addresses).await?),
+            Route::Direct(addresses) => {
+                let stream = tcp::connect_to_relay(addresses, self.memory).await?;
+                address = stream.peer_addr().ok();
+                Box::new(stream)
+            }
             Route::Through(proxy) => tunnel::connect(proxy, self.relay).await?,
             Route::Unusable(unusable) => return Err(Cause::UnusableProxy(unusable.clone())),
         };
@@ -239,10 +267,15 @@ impl Dialing<'_> {
             .await
             .map_err(|error| upgrade::failure(error, framing))?;
         let (sender, receiver) = websocket::split(websocket, framing);
-        Ok(match self.role {
+        let link = match self.role {
             Role::Agent => Link::multiplexed(MuxLink::start(sender, receiver, Side::Dialing), exporter),
             Role::Client(_) | Role::RawClient(..) => Link::single(Stream::websocket(sender, receiver)),
-        })
+        };
+        Ok(self.placed(link, address))
+    }
+
+    fn placed(&self, link: Link, address: Option<SocketAddr>) -> Link {
+        link.at(RelayPlace { relay: self.relay.clone(), address })
     }
 }
 

@@ -28,7 +28,10 @@ pub mod websocket;
 
 pub use close::{CloseCode, LinkError, StreamError};
 pub use copy::{Direction, LocalCopyError, Meter, copy_bidirectional, copy_local};
-pub use dial::{CarrierMemory, ClientCertificate, DialError, DialOptions, Role, dial, probe};
+pub use dial::{
+    CarrierMemory, ClientCertificate, DialError, DialOptions, RelayMemory, RelayPlace, Role, dial, dial_any,
+    probe,
+};
 pub use link::{Carrier, Link, Room};
 pub use network_change::NetworkChanges;
 pub use proxy::{InvalidProxyUrl, ProxyChoice, ProxyUrl};

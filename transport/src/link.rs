@@ -2,6 +2,7 @@
 
 use crate::{
     close::{CloseCode, LinkError},
+    dial::RelayPlace,
     quic,
     stream::Stream,
     traffic::{Counters, Traffic},
@@ -51,6 +52,7 @@ pub struct Link {
     kind: Kind,
     exporter: Option<[u8; 32]>,
     fell_back: Option<bool>,
+    place: Option<Arc<RelayPlace>>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,19 +97,24 @@ impl Link {
             let source = quic::source_address(connection.remote_address()).ok();
             Dialed { endpoint, source: Arc::new(Mutex::new(source)) }
         });
-        Self { kind: Kind::Quic { connection, dialed, rooms: Arc::default() }, exporter, fell_back: None }
+        Self {
+            kind: Kind::Quic { connection, dialed, rooms: Arc::default() },
+            exporter,
+            fell_back: None,
+            place: None,
+        }
     }
 
     /// Many streams over one WebSocket. `exporter` is that of the TLS connection below, when there is one.
     pub fn multiplexed(link: MuxLink, exporter: Option<[u8; 32]>) -> Self {
-        Self { kind: Kind::Multiplexed(link), exporter, fell_back: None }
+        Self { kind: Kind::Multiplexed(link), exporter, fell_back: None, place: None }
     }
 
     /// A WebSocket that is one stream, which [`open_stream`](Self::open_stream) gives out once.
     pub fn single(stream: Stream) -> Self {
         let counters = stream.counters();
         let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), counters };
-        Self { kind, exporter: None, fell_back: None }
+        Self { kind, exporter: None, fell_back: None, place: None }
     }
 
     /// What the link runs on.
@@ -122,6 +129,16 @@ impl Link {
     pub(crate) fn won_race(self) -> Self {
         let fell_back = self.carrier() == Carrier::WebSocket;
         Self { fell_back: Some(fell_back), ..self }
+    }
+
+    /// The same link, which leads there.
+    pub(crate) fn at(self, place: RelayPlace) -> Self {
+        Self { place: Some(Arc::new(place)), ..self }
+    }
+
+    /// Where the link leads; nothing where the peer has dialed.
+    pub fn place(&self) -> Option<&RelayPlace> {
+        self.place.as_deref()
     }
 
     /// Whether WebSocket was ready before QUIC; nothing where one carrier only was tried, or the peer has dialed.

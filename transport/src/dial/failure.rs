@@ -5,7 +5,7 @@ use crate::{
     proxy::{ProxyUrl, UnusableProxy},
 };
 use converge_certs::TrustFailure;
-use converge_proto::{RelayUrl, rendezvous::messages::Line, version::ProtocolVersion};
+use converge_proto::{RelayUrl, RelayUrls, rendezvous::messages::Line, version::ProtocolVersion};
 use http::StatusCode;
 use rustls::AlertDescription;
 use std::{fmt, io};
@@ -121,12 +121,15 @@ impl Cause {
 
     /// Of the failures of several addresses the one that says most: somebody has answered, or at least the network has.
     pub(super) fn most_telling(causes: Vec<Self>) -> Self {
-        let rank = |cause: &Self| match cause {
+        causes.into_iter().rev().max_by_key(Self::rank).unwrap_or(Self::Silent)
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
             Self::Silent => 0,
             Self::Io(_) => 1,
             _ => 2,
-        };
-        causes.into_iter().rev().max_by_key(rank).unwrap_or(Self::Silent)
+        }
     }
 }
 
@@ -234,6 +237,12 @@ pub enum DialError {
         /// What each carrier met.
         failures: Vec<Failure>,
     },
+    /// There are several relays, and none can be used.
+    #[error("none of the {} relays can be used: {}", failures.len(), briefly(failures))]
+    Several {
+        /// What each met, in the order in which they were named.
+        failures: Vec<(RelayUrl, DialError)>,
+    },
     /// The certificate that is to be shown cannot be read.
     #[error("cannot read the certificate to show: {0}")]
     ClientCertificate(String),
@@ -262,9 +271,55 @@ impl DialError {
         Self::Unreachable { authority: format!("{}:{}", relay.host(), relay.port()), failures }
     }
 
+    /// What several relays have led to, each once, in the order in which they failed.
+    pub(super) fn of_all(relays: &RelayUrls, mut failures: Vec<(&RelayUrl, Self)>) -> Self {
+        let is_local = |error: &Self| matches!(error, Self::ClientCertificate(_) | Self::Setup(_));
+        let is_plain = !relays.are_several()
+            // The same everywhere, and no relay's doing.
+            || failures.iter().all(|(_, error)| is_local(error))
+            || failures.iter().all(|(_, error)| matches!(error, Self::NoSuchId));
+        if is_plain && let Some((_, error)) = failures.pop() {
+            return error;
+        }
+        failures.sort_by_key(|(relay, _)| relays.iter().position(|named| named == *relay));
+        let failures = failures.into_iter().map(|(relay, error)| (relay.clone(), error));
+        Self::Several { failures: failures.collect() }
+    }
+
+    /// What a list of several has room for.
+    fn in_brief(&self) -> String {
+        match self {
+            Self::Resolve { .. } => "its name cannot be resolved".to_owned(),
+            Self::NotTrusted { failure: TrustFailure::WrongPin { .. } } => {
+                "its certificate has another key than the pin in its URL".to_owned()
+            }
+            Self::NotTrusted { .. } => "its certificate is not trusted".to_owned(),
+            Self::NoSuchId => "no agent with this ID".to_owned(),
+            Self::NotAdmitted(status) => format!("it does not let us in ({status})"),
+            Self::Version { .. } => "no version in common".to_owned(),
+            Self::Unreachable { failures, .. } => {
+                let causes = failures.iter().map(|failure| &failure.cause);
+                causes.rev().max_by_key(|cause| cause.rank()).unwrap_or(&Cause::Silent).to_string()
+            }
+            Self::ClientCertificate(_) | Self::Setup(_) | Self::Several { .. } => self.to_string(),
+        }
+    }
+
+    /// The one to do something about: of several the first that will not mend itself.
+    fn worst(&self) -> &Self {
+        match self {
+            Self::Several { failures } => {
+                let mut errors = failures.iter().map(|(_, error)| error);
+                let first = errors.clone().next();
+                errors.find(|error| !error.may_pass()).or(first).unwrap_or(self)
+            }
+            one => one,
+        }
+    }
+
     /// What the person can do about it.
     pub fn advice(&self) -> &'static str {
-        match self {
+        match self.worst() {
             Self::Resolve { .. } => "check the relay's URL and this machine's name server",
             Self::NotTrusted { failure } => trust_advice(failure),
             Self::NoSuchId => "check the ID, and whether the job still runs",
@@ -277,6 +332,7 @@ impl DialError {
                 let advice = failures.iter().find_map(|failure| failure.cause.advice());
                 advice.unwrap_or("check that the relay runs there and that the network lets it through")
             }
+            Self::Several { .. } => "check the relays' URLs",
             Self::ClientCertificate(_) => "check the files of --client-cert and --client-key",
             Self::Setup(_) => "this is a bug; please report it",
         }
@@ -284,13 +340,18 @@ impl DialError {
 
     /// Whether the relay says that its first certificate is on its way, which takes seconds if it is true.
     pub fn awaits_certificate(&self) -> bool {
-        matches!(self, Self::NotTrusted { failure } if failure.awaits_certificate())
+        match self {
+            Self::NotTrusted { failure } => failure.awaits_certificate(),
+            Self::Several { failures } => failures.iter().any(|(_, error)| error.awaits_certificate()),
+            _ => false,
+        }
     }
 
     /// Whether dialing again can go better without anybody changing anything: not when it is about trust, versions or
-    /// what was configured.
+    /// what was configured; of several relays one is enough.
     pub fn may_pass(&self) -> bool {
         match self {
+            Self::Several { failures } => failures.iter().any(|(_, error)| error.may_pass()),
             // Somebody may be renewing the files.
             Self::Resolve { .. } | Self::NoSuchId | Self::ClientCertificate(_) => true,
             Self::NotTrusted { .. } | Self::NotAdmitted(_) | Self::Version { .. } | Self::Setup(_) => false,
@@ -381,4 +442,88 @@ impl Cause {
 
 fn join(failures: &[Failure]) -> String {
     failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Relays that met the same are named together: `a and b: no answer; c: Connection refused`.
+fn briefly(failures: &[(RelayUrl, DialError)]) -> String {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for (relay, error) in failures {
+        let brief = error.in_brief();
+        match groups.iter_mut().find(|(known, _)| *known == brief) {
+            Some((_, relays)) => relays.push(relay.authority()),
+            None => groups.push((brief, vec![relay.authority()])),
+        }
+    }
+    let groups = groups.iter().map(|(brief, relays)| match relays.as_slice() {
+        [others @ .., last] if !others.is_empty() => format!("{} and {last}: {brief}", others.join(", ")),
+        _ => format!("{}: {brief}", relays.join(", ")),
+    });
+    groups.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreachable(relay: &RelayUrl, causes: [Cause; 2]) -> DialError {
+        let [quic, websocket] = causes;
+        let failures = vec![
+            Failure { carrier: Carrier::Quic, cause: quic },
+            Failure { carrier: Carrier::WebSocket, cause: websocket },
+        ];
+        DialError::of(relay, failures, None)
+    }
+
+    #[test]
+    fn several_relays_are_told_of_in_one_line_and_the_same_is_said_once() {
+        let relays: RelayUrls = "https://a,https://b:4433,https://c,https://d".parse().unwrap();
+        let [a, b, c, d] = relays.iter().collect::<Vec<_>>()[..] else { panic!("four") };
+        let refused = || Cause::Io(io::ErrorKind::ConnectionRefused.into());
+        let failures = vec![
+            (d, DialError::Resolve { host: d.host(), detail: "no such name".to_owned() }),
+            (c, unreachable(c, [Cause::Silent, Cause::Silent])),
+            (a, unreachable(a, [Cause::Silent, refused()])),
+            (b, unreachable(b, [Cause::Silent, Cause::Silent])),
+        ];
+        let error = DialError::of_all(&relays, failures);
+        assert_eq!(
+            error.to_string(),
+            "none of the 4 relays can be used: a: connection refused; b:4433 and c: no answer; d: its name cannot be \
+             resolved"
+        );
+        assert!(error.may_pass() && !error.awaits_certificate());
+        assert!(error.advice().starts_with("check that the relay runs there"), "{}", error.advice());
+    }
+
+    #[test]
+    fn one_relay_is_told_of_as_ever_and_what_is_no_relays_doing_once() {
+        let one: RelayUrls = "https://a".parse().unwrap();
+        let error = DialError::of_all(&one, vec![(one.first(), DialError::NoSuchId)]);
+        assert!(matches!(error, DialError::NoSuchId));
+        let two: RelayUrls = "https://a,https://b".parse().unwrap();
+        let both = |error: fn() -> DialError| two.iter().map(|relay| (relay, error())).collect();
+        let error = DialError::of_all(&two, both(|| DialError::NoSuchId));
+        assert!(matches!(error, DialError::NoSuchId), "{error}");
+        let error = DialError::of_all(&two, both(|| DialError::ClientCertificate("gone".to_owned())));
+        assert_eq!(error.to_string(), "cannot read the certificate to show: gone");
+    }
+
+    #[test]
+    fn list_is_given_up_only_when_no_relay_of_it_may_mend() {
+        let relays: RelayUrls = "https://a,https://b".parse().unwrap();
+        let not_admitted = || DialError::NotAdmitted(StatusCode::UNAUTHORIZED);
+        let of = |first: DialError, second: DialError| {
+            let errors = relays.iter().zip([first, second]);
+            DialError::of_all(&relays, errors.collect())
+        };
+        assert!(of(not_admitted(), DialError::NoSuchId).may_pass());
+        let hopeless = of(DialError::Version { failures: Vec::new() }, not_admitted());
+        assert!(!hopeless.may_pass());
+        assert_eq!(hopeless.advice(), UPGRADE);
+        assert_eq!(
+            of(DialError::NoSuchId, not_admitted()).advice(),
+            not_admitted().advice(),
+            "what somebody has to do something about"
+        );
+    }
 }

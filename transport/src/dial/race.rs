@@ -49,8 +49,11 @@ pub(super) async fn carriers<L, E>(
     }
 }
 
-/// Races the addresses of one name, each a little later than the one before it, or as soon as one has failed. The first
-/// that is ready wins, and the others are dropped.
+/// How long one relay is alone before the next is tried beside it: time for both its carriers, so that one which works is
+/// rarely raced by another for nothing.
+pub(super) const NEXT_RELAY: Duration = Duration::from_millis(500);
+
+/// Races the addresses of one name.
 ///
 /// # Errors
 /// What each met, in the order in which they failed.
@@ -61,17 +64,34 @@ pub(super) async fn addresses<T, E, F>(
 where
     F: Future<Output = Result<T, E>>,
 {
-    let mut left = addresses.iter();
+    in_turn(addresses, NEXT_ADDRESS, attempt).await
+}
+
+/// Races all of these, each one `pause` later than the one before it, or as soon as one has failed. The first that is
+/// ready wins, and the others are dropped.
+///
+/// # Errors
+/// What each met, in the order in which they failed.
+pub(super) async fn in_turn<I, T, E, F>(
+    items: &[I],
+    pause: Duration,
+    attempt: impl Fn(I) -> F,
+) -> Result<T, Vec<E>>
+where
+    I: Copy,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut left = items.iter();
     let mut attempts = FuturesUnordered::new();
     let mut failures = Vec::new();
     loop {
-        attempts.extend(left.next().map(|address| attempt(*address)));
+        attempts.extend(left.next().map(|item| attempt(*item)));
         tokio::select! {
             Some(result) = attempts.next() => match result {
                 Ok(winner) => return Ok(winner),
                 Err(failure) => failures.push(failure),
             },
-            () = sleep(NEXT_ADDRESS), if left.len() > 0 => {}
+            () = sleep(pause), if left.len() > 0 => {}
             else => return Err(failures),
         }
     }

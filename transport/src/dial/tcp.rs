@@ -1,6 +1,6 @@
 //! TCP, and TLS on it, to a relay or a proxy: what a WebSocket runs on.
 
-use super::{Cause, race};
+use super::{Cause, RelayMemory, race};
 use crate::websocket::BoxedIo;
 use converge_certs::TrustConfig;
 use converge_proto::{RelayUrl, rendezvous::handshake::EXPORTER_LABEL};
@@ -33,6 +33,18 @@ pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Cause
         let stream = TcpStream::connect(address).await.map_err(Cause::Io)?;
         tune(&stream)?;
         Ok(stream)
+    });
+    connecting.await.map_err(Cause::most_telling)
+}
+
+/// The same to a relay, of whose addresses those that fail are remembered.
+pub(super) async fn connect_to_relay(
+    addresses: &[SocketAddr],
+    memory: &RelayMemory,
+) -> Result<TcpStream, Cause> {
+    let connecting = race::addresses(addresses, |address| async move {
+        let connected = connect(&[address]).await;
+        connected.inspect_err(|_| memory.leave_address(address))
     });
     connecting.await.map_err(Cause::most_telling)
 }

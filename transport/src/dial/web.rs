@@ -7,6 +7,7 @@ pub mod get;
 use super::{
     CARRIER_TIMEOUT, Cause, Route,
     failure::ProxyProblem,
+    resolve,
     tcp::{self, tls},
     tunnel,
 };
@@ -115,7 +116,8 @@ pub async fn connect_trusting(
     let place: RelayUrl = format!("{scheme}://{shown}:{port}").parse().map_err(|_| {
         WebServerError::Resolve { host: host.clone(), detail: "not the name of a host".to_owned() }
     })?;
-    let route = Route::of(&place, proxy)
+    let name = place.host();
+    let route = Route::of(&place, proxy, resolve::addresses(&name, place.port()))
         .await
         .map_err(|error| WebServerError::Resolve { host: host.clone(), detail: resolver_detail(error) })?;
     let connecting = async {
