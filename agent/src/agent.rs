@@ -6,7 +6,7 @@ use crate::{
     life::{self, EndReason, Life, LifeConfig, LifeTask},
     relay::announce::{self, Announcement},
     relay::diagnosis,
-    relay::link::{DialedLink, Dialer, RelayEvent, RelayLink},
+    relay::link::{DialedLink, Dialer, RelayEvent, RelayLink, Way},
     relay::operator::Operator,
     relay::registration::RegistrationError,
     relay::sessions::Sessions,
@@ -14,7 +14,7 @@ use crate::{
     ssh::{SshConfigError, SshServer, SshServerConfig},
 };
 use converge_proto::{
-    Backoff, CarrierChoice, HostKey, Id,
+    Backoff, CarrierChoice, HostKey, Id, RelayUrl,
     rendezvous::{Goaway, Registered},
 };
 use converge_transport::{
@@ -46,7 +46,7 @@ pub struct Agent {
     life: Life,
     life_task: Option<LifeTask>,
     announcements: watch::Sender<Option<Announcement>>,
-    diagnoses: watch::Sender<Option<Report>>,
+    diagnoses: watch::Sender<Vec<Report>>,
     network: NetworkChanges,
 }
 
@@ -104,7 +104,7 @@ impl Agent {
             relays: Arc::default(),
         };
         let dialer = Dialer {
-            relay: config.relay,
+            relays: config.relays,
             options,
             host_key: config.host_key,
             wanted: config.id,
@@ -120,7 +120,7 @@ impl Agent {
             life,
             life_task: Some(life_task),
             announcements: watch::Sender::new(None),
-            diagnoses: watch::Sender::new(None),
+            diagnoses: watch::Sender::new(Vec::new()),
             network: NetworkChanges::new(),
         })
     }
@@ -135,8 +135,8 @@ impl Agent {
         self.announcements.subscribe()
     }
 
-    /// What is in the way, once, when the relay is not reached soon after the start.
-    pub fn diagnoses(&self) -> watch::Receiver<Option<Report>> {
+    /// What is in the way, once, when no relay is reached soon after the start: for each relay, as they were named.
+    pub fn diagnoses(&self) -> watch::Receiver<Vec<Report>> {
         self.diagnoses.subscribe()
     }
 
@@ -162,9 +162,9 @@ impl Agent {
 
     /// Serves what comes through the relay until `stop`.
     async fn serve_relay(&mut self, stop: CancellationToken) -> Result<(), AgentError> {
-        info!(relay = %self.dialer.relay, "dialing the relay");
+        info!(relay = %self.dialer.relays, "dialing the relay");
         let _diagnosing = diagnosis::watch_start(
-            self.dialer.relay.clone(),
+            self.dialer.relays.clone(),
             self.dialer.options.clone(),
             self.announcements(),
             self.diagnoses.clone(),
@@ -200,15 +200,17 @@ impl Agent {
     ) -> Result<Option<RelayLink>, AgentError> {
         let mut last_trouble = String::new();
         let begun = Instant::now();
+        let mut tries = 0;
         loop {
+            tries += 1;
             let connecting = async {
-                let link = self.dialer.dial(CarrierChoice::Auto).await?;
+                let link = self.dialer.dial(Way::Any).await?;
                 self.dialer.register(link).await
             };
             let trouble = match stop.run_until_cancelled(connecting).await {
                 None => return Ok(None),
                 Some(Ok(link)) => return Ok(Some(link)),
-                Some(Err(error)) if self.is_final(&error, begun.elapsed()) => return Err(error),
+                Some(Err(error)) if self.is_final(&error, begun.elapsed(), tries) => return Err(error),
                 Some(Err(error)) => error.to_string(),
             };
             // Once per kind of trouble: a relay that is away for an hour is one line, not a thousand.
@@ -226,13 +228,14 @@ impl Agent {
 
     /// Before the first success, what will not mend itself is told at once; after it, the relay is known to be right
     /// and is dialed for ever.
-    fn is_final(&self, error: &AgentError, dialing_for: Duration) -> bool {
+    fn is_final(&self, error: &AgentError, dialing_for: Duration, tries: usize) -> bool {
         let was_registered = self.announcements.borrow().is_some();
         !was_registered
             && match error {
                 AgentError::Dial { error } if error.awaits_certificate() => dialing_for >= CERTIFICATE_WAIT,
                 AgentError::Dial { error } => !error.may_pass(),
-                AgentError::Registration(error) => !error.may_pass(),
+                // What one relay does not want another one may.
+                AgentError::Registration(error) => !error.may_pass() && tries >= self.dialer.relays.count(),
                 AgentError::Ssh(_) | AgentError::HostKey(_) | AgentError::Token(_) => true,
             }
     }
@@ -241,14 +244,19 @@ impl Agent {
     async fn serve(&mut self, mut current: RelayLink, stop: &CancellationToken) -> LinkEnd {
         let carrier = current.link.carrier();
         let registered = current.registered.clone();
-        info!(id = %registered.id, %carrier, "registered");
+        let relay = self.dialer.relay_of(&current.link).clone();
+        if self.dialer.relays.are_several() {
+            info!(id = %registered.id, %carrier, relay = %relay.authority(), "registered");
+        } else {
+            info!(id = %registered.id, %carrier, "registered");
+        }
         if let (Some(wanted), Some(reason)) = (&self.dialer.wanted, registered.reassigned) {
             warn!(%wanted, id = %registered.id, %reason, "the relay gave another ID than the wanted one");
         }
         // From now on this ID is the one to take back.
         self.dialer.wanted = Some(registered.id.clone());
-        self.announce(&registered);
-        let may_upgrade = carrier == Carrier::WebSocket && self.dialer.may_change_carrier();
+        self.announce(&registered, &relay);
+        let may_upgrade = carrier == Carrier::WebSocket && relay.carriers() == CarrierChoice::Auto;
         let mut upgrade = QuicRetry::new();
         let mut backoff = Backoff::new();
         let mut next = NextLink::No;
@@ -272,6 +280,7 @@ impl Agent {
                     }
                     Ok(RelayEvent::Goaway(said)) => {
                         info!(reason = %said.reason, "the relay is going away");
+                        self.dialer.follow(&said, &current.link);
                         goaway = Some(said);
                         try_again = Some(Instant::now());
                     }
@@ -311,12 +320,12 @@ impl Agent {
                 () = sleep_until(try_again), if is_free => {
                     try_again = None;
                     if goaway.is_some() || current.is_suspected() {
-                        next = NextLink::dial(&self.dialer, CarrierChoice::Auto);
+                        next = NextLink::dial(&self.dialer, Way::Any);
                     }
                 }
                 () = tokio::time::sleep_until(upgrade.due()), if may_upgrade && is_free => {
                     debug!("trying whether QUIC gets through by now");
-                    next = NextLink::dial(&self.dialer, CarrierChoice::Quic);
+                    next = NextLink::dial(&self.dialer, Way::Quic(relay.clone()));
                 }
                 () = self.network.changed() => {
                     debug!("the network has changed");
@@ -329,18 +338,25 @@ impl Agent {
             }
         };
         current.link.close(CloseCode::PROTOCOL_VIOLATION, &error.to_string());
+        if let StreamError::Link(LinkError::ClosedByPeer { code: CloseCode::STOPPING, .. }) = &error {
+            self.dialer.leave(&current.link);
+        }
         let retry_after = match &error {
             // Somebody has this agent's key and ID; two of us must not chase each other off without a pause.
             StreamError::Link(LinkError::ClosedByPeer { code: CloseCode::REPLACED, .. }) => Backoff::LONGEST,
+            // That is about this relay, and the others are there.
+            _ if self.dialer.relays.are_several() => Duration::ZERO,
             _ => goaway.map(|goaway| goaway.retry_after().min(Backoff::LONGEST)).unwrap_or_default(),
         };
         LinkEnd::Lost { error, retry_after }
     }
 
-    fn announce(&self, registered: &Registered) {
+    fn announce(&self, registered: &Registered, dialed: &RelayUrl) {
         let public = registered.public_url.as_ref().and_then(|url| url.as_str().parse().ok());
-        let relay = announce::relay_for_people(public, &self.dialer.relay);
+        let relays = announce::relays_for_people(public.as_ref(), dialed, &self.dialer.relays);
+        let relay = announce::relay_for_people(public, dialed);
         let announcement = Announcement::new(relay, registered.id.clone(), self.public_key.clone());
+        let announcement = announcement.with_relays(relays);
         self.announcements.send_if_modified(|current| {
             let changed = current.as_ref() != Some(&announcement);
             *current = Some(announcement);
@@ -381,10 +397,10 @@ enum NextLink {
 }
 
 impl NextLink {
-    fn dial(dialer: &Dialer, carriers: CarrierChoice) -> Self {
+    fn dial(dialer: &Dialer, way: Way) -> Self {
         let dialer = dialer.clone();
         Self::Dialing(Box::pin(async move {
-            let link = dialer.dial(carriers).await?;
+            let link = dialer.dial(way).await?;
             Ok((dialer, link))
         }))
     }

@@ -159,9 +159,9 @@ impl AgentArguments {
         events: Events,
     ) -> anyhow::Result<Config> {
         let working_dir = std::env::current_dir().context("cannot find out the working directory")?;
-        let (relay, proxy) = (self.relay.url()?, self.relay.proxy()?);
+        let (relays, proxy) = (self.relay.urls()?, self.relay.proxy()?);
         let client_certificate = self.relay.client_certificate()?;
-        let token = self.relay.token_source(&relay, &proxy)?;
+        let token = self.relay.token_source(relays.first(), &proxy)?;
         let place = self.place.place()?;
         // The last of what can be wrong, because it may go over the network.
         let host_key = directory.host_key(rand::random()).map_err(whole)?;
@@ -170,7 +170,7 @@ impl AgentArguments {
         let login_text = LoginText::new(&job, step).inside(place.as_ref());
         Ok(Config {
             token,
-            relay,
+            relays,
             insecure: self.relay.insecure,
             hears_operator: !self.relay.ignore_operator,
             client_certificate,

@@ -4,7 +4,7 @@ use crate::{
     events::Events, job::ci::CiJob, life::login_text::LoginText, place::Place, relay::token::TokenSource,
     ssh::Policy, users::Users,
 };
-use converge_proto::{Id, RelayUrl, expiry::ExpiryLimits};
+use converge_proto::{Id, RelayUrls, expiry::ExpiryLimits};
 use converge_transport::{ClientCertificate, ProxyChoice};
 use ssh_key::PrivateKey;
 use std::{ffi::OsString, path::PathBuf};
@@ -12,8 +12,8 @@ use std::{ffi::OsString, path::PathBuf};
 /// An agent's configuration. Checked before anything is dialed.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the relay is.
-    pub relay: RelayUrl,
+    /// Where the relay is, or several of which any will do.
+    pub relays: RelayUrls,
     /// Accept any certificate of the relay.
     pub insecure: bool,
     /// What is shown to a relay that asks who the agent is.

@@ -128,13 +128,16 @@ async fn print_announcements(mut announcements: watch::Receiver<Option<Announcem
     }
 }
 
-async fn print_diagnoses(mut diagnoses: watch::Receiver<Option<converge_transport::probe::Report>>) {
+async fn print_diagnoses(mut diagnoses: watch::Receiver<Vec<converge_transport::probe::Report>>) {
     while diagnoses.changed().await.is_ok() {
-        if let Some(report) = diagnoses.borrow_and_update().as_ref() {
-            let heading =
-                "the relay is not reached yet, and the agent goes on trying; what gets through from here:";
-            print(std::io::stderr(), &format!("converge-agent: {heading}\n\n{report}\n"));
-        }
+        let reports: Vec<_> = diagnoses.borrow_and_update().iter().map(ToString::to_string).collect();
+        let who = match reports.len() {
+            0 => continue,
+            1 => "the relay is not reached yet",
+            _ => "no relay is reached yet",
+        };
+        let heading = format!("{who}, and the agent goes on trying; what gets through from here:");
+        print(std::io::stderr(), &format!("converge-agent: {heading}\n\n{}\n", reports.join("\n")));
     }
 }
 

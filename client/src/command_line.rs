@@ -17,7 +17,7 @@ use crate::{
     token,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use converge_proto::{Address, CarrierChoice, Id, RelayUrl, version::ProtocolVersion};
+use converge_proto::{Address, CarrierChoice, Id, RelayUrl, RelayUrls, version::ProtocolVersion};
 use converge_transport::{DialOptions, ProxyChoice};
 use std::{
     ffi::OsString,
@@ -43,9 +43,9 @@ pub struct CommandLine {
 
 #[derive(Args, Clone)]
 struct Common {
-    /// The relay's URL, for addresses that do not carry it
+    /// The relay's URL, for addresses that do not carry it; or several with commas, of which any will do
     #[arg(long, env = "CONVERGE_RELAY", value_name = "URL", global = true)]
-    relay: Option<RelayUrl>,
+    relay: Option<RelayUrls>,
     /// Which carrier to use, whatever the URL allows
     #[arg(long, env = "CONVERGE_TRANSPORT", value_name = "CARRIER", global = true)]
     transport: Option<Transport>,
@@ -112,7 +112,8 @@ enum Command {
     /// Checks names, proxy, QUIC, packet sizes, TCP, TLS, WebSocket, the clock and versions, in at most 15 seconds. Exits
     /// with 0 when a carrier that the URL allows gets through, else with 4.
     Doctor {
-        /// The relay's URL, or an agent's address; without it --relay, CONVERGE_RELAY or the configuration file
+        /// The relay's URL, several of them with commas, or an agent's address; without it --relay, CONVERGE_RELAY or the
+        /// configuration file
         #[arg(value_name = "URL")]
         target: Option<String>,
         /// Print one JSON object: relay, software, protocol, carrier (quic, websocket or null), verdict, and checks with
@@ -230,7 +231,7 @@ fn long_version() -> &'static str {
 impl Common {
     fn target(&self, address: Address) -> Result<Target, ClientError> {
         let options = TargetOptions {
-            relay: self.relay.clone(),
+            relays: self.relay.clone(),
             carriers: self.carriers(),
             insecure: self.insecure,
             proxy: self.proxy()?,
@@ -256,14 +257,14 @@ impl Common {
     }
 
     fn doctor(&self, typed: Option<&str>, format: doctor::Format) -> Result<u8, ClientError> {
-        let relay = doctor::relay(typed, self.relay.as_ref())?;
-        let relay = match self.carriers() {
-            Some(carriers) => relay.with_carriers(carriers),
-            None => relay,
+        let relays = doctor::relays(typed, self.relay.as_ref())?;
+        let relays = match self.carriers() {
+            Some(carriers) => relays.with_carriers(carriers),
+            None => relays,
         };
         let proxy = self.proxy()?.unwrap_or_else(ProxyChoice::from_environment);
         let options = DialOptions { insecure: self.insecure, proxy, ..DialOptions::default() };
-        block_on(doctor::run(&relay, &options, format)).map(|status| status as u8)
+        block_on(doctor::run(&relays, &options, format)).map(|status| status as u8)
     }
 }
 
@@ -277,9 +278,9 @@ impl Common {
                 "the addresses are of more than one relay; ask one at a time".to_owned(),
             ));
         }
-        let relay = match first.or(self.relay.as_ref()) {
-            Some(relay) => relay.clone(),
-            None => ConfigFile::load()?.relay.ok_or_else(|| {
+        let relays = match first.cloned().map(RelayUrls::from).or_else(|| self.relay.clone()) {
+            Some(relays) => relays,
+            None => ConfigFile::load()?.relays.ok_or_else(|| {
                 let what = "no relay is known: give --relay, CONVERGE_RELAY or a configuration file";
                 ClientError::Usage(what.to_owned())
             })?,
@@ -288,10 +289,10 @@ impl Common {
         let options = DialOptions { insecure: self.insecure, proxy, ..DialOptions::default() };
         let token = match token::given(self.token.as_deref(), self.token_file.as_deref())? {
             Some(token) => Some(token),
-            None => ConfigFile::load()?.token_for(&relay)?,
+            None => ConfigFile::load()?.token_for(&relays)?,
         };
         let ids = agents.iter().map(|address| address.id.clone()).collect();
-        Ok((Operator { relay, options, token }, ids))
+        Ok((Operator { relays, options, token }, ids))
     }
 
     fn ask(&self, agents: &[Address], question: &Question) -> Result<u8, ClientError> {
@@ -355,7 +356,7 @@ impl CommandLine {
             Command::Config => {
                 let own = std::env::current_exe()
                     .map_err(ClientError::local("cannot find this program's own path"))?;
-                if common.relay.is_none() && ConfigFile::load()?.relay.is_none() {
+                if common.relay.is_none() && ConfigFile::load()?.relays.is_none() {
                     say(
                         "the block names no relay, nor does the configuration file; give --relay to have it in the block",
                     );

@@ -3,7 +3,7 @@
 
 use crate::{error::ClientError, platform, token};
 use converge_proto::{
-    RelayUrl,
+    RelayUrl, RelayUrls,
     rendezvous::{Token, token::InvalidToken},
 };
 use serde::Deserialize;
@@ -15,9 +15,9 @@ use std::{
 /// What the file may say. Unknown keys are errors, so that a typing error does not pass for a default.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// The relay to use when neither the address nor the command line names one.
-    pub relay: Option<RelayUrl>,
-    /// What that relay is shown, and no other.
+    /// The relay to use when neither the address nor the command line names one, or several of which any will do.
+    pub relays: Option<RelayUrls>,
+    /// What they are shown, and no others.
     pub token: Option<Token>,
     /// A file with it.
     pub token_file: Option<PathBuf>,
@@ -59,23 +59,23 @@ impl ConfigFile {
         let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         let raw: Raw =
             toml::from_str(&text).map_err(|error| wrong(error.to_string().trim().replace('\n', " ")))?;
-        let relay = raw.relay.map(|url| url.parse::<RelayUrl>()).transpose();
-        let relay = relay.map_err(|error| wrong(format!("relay: {error}")))?;
+        let relays = raw.relay.map(|urls| urls.parse::<RelayUrls>()).transpose();
+        let relays = relays.map_err(|error| wrong(format!("relay: {error}")))?;
         let token = raw.token.map(|token| token.parse()).transpose();
         let token = token.map_err(|error: InvalidToken| wrong(format!("token: {error}")))?;
-        if relay.is_none() && (token.is_some() || raw.token_file.is_some()) {
+        if relays.is_none() && (token.is_some() || raw.token_file.is_some()) {
             return Err(wrong("it has a token and does not say for which relay".to_owned()));
         }
-        Ok(Self { relay, token, token_file: raw.token_file })
+        Ok(Self { relays, token, token_file: raw.token_file })
     }
 
-    /// The token, when this is the relay that it is for: an address that names another one must not get it.
+    /// The token, when these are relays that it is for: an address that names another one must not get it.
     ///
     /// # Errors
     /// [`ClientError::Usage`] when its file cannot be read.
-    pub fn token_for(&self, relay: &RelayUrl) -> Result<Option<Token>, ClientError> {
-        let place = |relay: &RelayUrl| relay.with_scheme(relay.http_scheme(), "");
-        if self.relay.as_ref().is_none_or(|own| place(own) != place(relay)) {
+    pub fn token_for(&self, relays: &RelayUrls) -> Result<Option<Token>, ClientError> {
+        let is_own = |relay: &RelayUrl| self.relays.as_ref().is_some_and(|own| own.find(relay).is_some());
+        if !relays.iter().all(is_own) {
             return Ok(None);
         }
         match (&self.token, &self.token_file) {
@@ -110,8 +110,12 @@ mod tests {
 
     #[test]
     fn relay_is_read() {
-        let relay = read("relay = 'https://relay:4433'").unwrap().relay.unwrap();
+        let relay = read("relay = 'https://relay:4433'").unwrap().relays.unwrap();
         assert_eq!(relay.to_string(), "https://relay:4433");
+        let relays = read("relay = 'https://a, https://b'").unwrap().relays.unwrap();
+        assert_eq!(relays.to_string(), "https://a,https://b");
+        let error = read("relay = 'https://a,b'").unwrap_err();
+        assert!(error.contains("relay: URL 2 of 2: "), "{error}");
     }
 
     #[test]
@@ -122,6 +126,10 @@ mod tests {
         for other in ["https://relay", "https://other:4433", "ws://relay:4433", "https://relay:4433/base"] {
             assert!(!token(other), "{other}");
         }
+        let file = read("relay = 'https://a,https://b'\ntoken = 'abc'").unwrap();
+        let token = |relays: &str| file.token_for(&relays.parse().unwrap()).unwrap().is_some();
+        assert!(token("https://a") && token("wss://b") && token("https://b,https://a"));
+        assert!(!token("https://a,https://c") && !token("https://c"), "not all are its own");
         assert!(read("token = 'abc'").unwrap_err().contains("for which relay"));
         let error = read("relay = 'https://relay'\ntoken = 'hunter 2'").unwrap_err();
         assert!(error.contains("token: ") && !error.contains("hunter"), "{error}");

@@ -4,11 +4,12 @@ use crate::{
     config_file::ConfigFile,
     error::{ClientError, ExitStatus},
 };
-use converge_proto::{Address, RelayUrl, version::ProtocolVersion};
+use converge_proto::{Address, RelayUrls, version::ProtocolVersion};
 use converge_transport::{
     DialOptions,
     probe::{Report, probe},
 };
+use futures_util::future::join_all;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 
@@ -21,26 +22,26 @@ pub enum Format {
     Json,
 }
 
-/// The relay of what was typed: its URL, or an agent's address, which may leave the relay to `configured` or to the
+/// The relay of what was typed, or the relays: a URL, a list of them, or an agent's address, which may leave the relay to `configured` or to the
 /// user's configuration file, as may nothing at all.
 ///
 /// # Errors
 /// [`ClientError::Usage`] when none of them names a relay.
-pub fn relay(typed: Option<&str>, configured: Option<&RelayUrl>) -> Result<RelayUrl, ClientError> {
+pub fn relays(typed: Option<&str>, configured: Option<&RelayUrls>) -> Result<RelayUrls, ClientError> {
     let wrong = |error: &dyn std::fmt::Display| {
         ClientError::Usage(format!("neither a relay's URL nor an agent's address: {error}"))
     };
     let of_address = match typed {
         Some(text) if text.contains("://") => Some(match text.parse::<Address>() {
-            Ok(Address { relay: Some(relay), .. }) => relay,
-            Ok(_) | Err(_) => text.parse::<RelayUrl>().map_err(|error| wrong(&error))?,
+            Ok(Address { relay: Some(relay), .. }) => relay.into(),
+            Ok(_) | Err(_) => text.parse::<RelayUrls>().map_err(|error| wrong(&error))?,
         }),
-        Some(text) => text.parse::<Address>().map_err(|error| wrong(&error))?.relay,
+        Some(text) => text.parse::<Address>().map_err(|error| wrong(&error))?.relay.map(RelayUrls::from),
         None => None,
     };
     match of_address.or_else(|| configured.cloned()) {
-        Some(relay) => Ok(relay),
-        None => ConfigFile::load()?.relay.ok_or_else(|| {
+        Some(relays) => Ok(relays),
+        None => ConfigFile::load()?.relays.ok_or_else(|| {
             ClientError::Usage(
                 "no relay to look at: give its URL, --relay, CONVERGE_RELAY or a configuration file"
                     .to_owned(),
@@ -49,15 +50,22 @@ pub fn relay(typed: Option<&str>, configured: Option<&RelayUrl>) -> Result<Relay
     }
 }
 
-/// Probes the relay and prints what was found, on standard output.
+/// Probes the relays, side by side, and prints what was found, on standard output: one report after the other, or of
+/// several a JSON list. All is well when one relay can be used.
 ///
 /// # Errors
 /// [`ClientError`] when this machine cannot do its part.
-pub async fn run(relay: &RelayUrl, options: &DialOptions, format: Format) -> Result<ExitStatus, ClientError> {
-    let report = probe(relay, options).await.map_err(|error| ClientError::Dial { error })?;
+pub async fn run(
+    relays: &RelayUrls,
+    options: &DialOptions,
+    format: Format,
+) -> Result<ExitStatus, ClientError> {
+    let reports = join_all(relays.iter().map(|relay| probe(relay, options))).await;
+    let reports = reports.into_iter().collect::<Result<Vec<_>, _>>();
+    let reports = reports.map_err(|error| ClientError::Dial { error })?;
     let text = match format {
-        Format::Table => report.to_string(),
-        Format::Json => json(&report)?,
+        Format::Table => reports.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        Format::Json => json(&reports)?,
     };
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -66,7 +74,8 @@ pub async fn run(relay: &RelayUrl, options: &DialOptions, format: Format) -> Res
         // A reader that has gone has read enough.
         _ => {}
     }
-    Ok(if report.verdict.carrier().is_some() { ExitStatus::Success } else { ExitStatus::Unreachable })
+    let is_reached = reports.iter().any(|report| report.verdict.carrier().is_some());
+    Ok(if is_reached { ExitStatus::Success } else { ExitStatus::Unreachable })
 }
 
 /// What programs read. The README lists these keys.
@@ -90,7 +99,18 @@ struct ShownCheck<'a> {
     fix: Option<&'a str>,
 }
 
-fn json(report: &Report) -> Result<String, ClientError> {
+fn json(reports: &[Report]) -> Result<String, ClientError> {
+    let shown: Vec<_> = reports.iter().map(shown).collect();
+    let text = match shown.as_slice() {
+        [one] => serde_json::to_string_pretty(one),
+        several => serde_json::to_string_pretty(several),
+    };
+    text.map(|text| text + "\n")
+        .map_err(std::io::Error::from)
+        .map_err(ClientError::local("cannot write JSON"))
+}
+
+fn shown(report: &Report) -> Shown<'_> {
     let checks = report.checks.iter().map(|check| ShownCheck {
         check: check.name.to_string(),
         result: check.outcome.to_string().to_lowercase(),
@@ -98,16 +118,14 @@ fn json(report: &Report) -> Result<String, ClientError> {
         seen: &check.seen,
         fix: check.fix.as_deref(),
     });
-    let shown = Shown {
+    Shown {
         relay: report.relay.to_string(),
         software: env!("CARGO_PKG_VERSION"),
         protocol: ProtocolVersion::ALL.iter().map(|version| version.subprotocol()).collect(),
         checks: checks.collect(),
         carrier: report.verdict.carrier().map(|carrier| carrier.to_string()),
         verdict: report.verdict.to_string(),
-    };
-    let text = serde_json::to_string_pretty(&shown).map_err(std::io::Error::from);
-    text.map(|text| text + "\n").map_err(ClientError::local("cannot write JSON"))
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +136,7 @@ mod tests {
 
     #[test]
     fn relay_is_found_in_what_was_typed_or_configured() {
-        let configured: RelayUrl = "https://configured".parse().unwrap();
+        let configured: RelayUrls = "https://configured".parse().unwrap();
         for (typed, found) in [
             (None, "https://configured"),
             (Some("build"), "https://configured"),
@@ -127,12 +145,13 @@ mod tests {
             (Some("https://relay/base"), "https://relay/base"),
             (Some("https://relay/base/client/build"), "https://relay/base"),
             (Some("quic://relay:4433/client/build"), "quic://relay:4433"),
+            (Some("https://a, wss://b"), "https://a,wss://b"),
         ] {
-            let relay = relay(typed, Some(&configured)).unwrap_or_else(|error| panic!("{error}"));
+            let relay = relays(typed, Some(&configured)).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(relay.to_string(), found, "{typed:?}");
         }
         for wrong in ["gopher://relay", "https://", "-", "https://relay?x"] {
-            let error = relay(Some(wrong), Some(&configured)).unwrap_err();
+            let error = relays(Some(wrong), Some(&configured)).unwrap_err();
             assert_eq!(error.exit_status(), ExitStatus::Usage, "{wrong}");
         }
     }
@@ -155,9 +174,9 @@ mod tests {
                 fix: None,
             },
         ];
-        let relay: RelayUrl = "https://relay".parse().unwrap();
+        let relay: converge_proto::RelayUrl = "https://relay".parse().unwrap();
         let verdict = Verdict::of(relay.carriers(), &checks);
-        let text = json(&Report { relay, checks, verdict }).unwrap_or_else(|error| panic!("{error}"));
+        let text = json(&[Report { relay, checks, verdict }]).unwrap_or_else(|error| panic!("{error}"));
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let expected = serde_json::json!({
             "relay": "https://relay",
@@ -171,5 +190,15 @@ mod tests {
             "verdict": "sessions use WebSocket; QUIC does not get through",
         });
         assert_eq!(value, expected);
+
+        let report = |relay: &str| {
+            let relay: converge_proto::RelayUrl = relay.parse().unwrap();
+            Report { verdict: Verdict::of(relay.carriers(), &[]), relay, checks: Vec::new() }
+        };
+        let text =
+            json(&[report("https://a"), report("https://b")]).unwrap_or_else(|error| panic!("{error}"));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let relays: Vec<_> = value.as_array().unwrap().iter().map(|report| report["relay"].clone()).collect();
+        assert_eq!(relays, ["https://a", "https://b"]);
     }
 }

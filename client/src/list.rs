@@ -7,6 +7,7 @@ use crate::{
     operator::{Connection, Events, Operator},
     target::say,
 };
+use converge_proto::RelayUrl;
 use serde_json::{Value, json};
 use std::{
     io::{IsTerminal, Write},
@@ -49,7 +50,8 @@ pub async fn watch(operator: &Operator, format: Format) -> Result<(), ClientErro
         print(&listing, format, true)?;
         if stream.is_none() {
             // Without one, looking now and then has to do.
-            stream = follow(operator, listing.get("event").and_then(Value::as_u64).unwrap_or(0)).await.ok();
+            let event = listing.get("event").and_then(Value::as_u64).unwrap_or(0);
+            stream = follow(operator, connection.relay(), event).await;
         }
         let changed = async {
             match &mut stream {
@@ -81,10 +83,18 @@ pub async fn watch(operator: &Operator, format: Format) -> Result<(), ClientErro
     }
 }
 
-async fn follow(operator: &Operator, after: u64) -> Result<(Connection<'_>, Events), ClientError> {
-    let mut connection = operator.connect().await?;
-    let events = connection.events(after).await?;
-    Ok((connection, events))
+/// The events of that relay: another one counts its own.
+async fn follow<'a>(
+    operator: &'a Operator,
+    relay: &RelayUrl,
+    after: u64,
+) -> Option<(Connection<'a>, Events)> {
+    let mut connection = operator.connect().await.ok()?;
+    if connection.relay() != relay {
+        return None;
+    }
+    let events = connection.events(after).await.ok()?;
+    Some((connection, events))
 }
 
 async fn again<'a>(operator: &'a Operator, connection: &mut Connection<'a>) -> Result<Value, ClientError> {

@@ -102,7 +102,7 @@ fn options(own: &Path, target: &Target, handoff: &Handoff) -> Vec<String> {
     if target.quiet {
         common += " --quiet";
     }
-    let address = quoted(&target.whole_address().to_string());
+    let address = target.whole_address().iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     let wait = target.wait.as_millis();
     vec![
         format!("ProxyCommand={own} proxy {common} --wait {wait}ms {address}"),

@@ -28,8 +28,8 @@ const PROGRAM: &str = concat!("converge/", env!("CARGO_PKG_VERSION"));
 /// A relay, and what it lets us in by.
 #[derive(Clone, Debug)]
 pub struct Operator {
-    /// The relay.
-    pub relay: RelayUrl,
+    /// The relay, or several of which any will do.
+    pub relays: RelayUrls,
     /// How to dial it.
     pub options: DialOptions,
     /// What is shown to it.
@@ -39,6 +39,8 @@ pub struct Operator {
 /// A connection to the API.
 pub struct Connection<'a> {
     operator: &'a Operator,
+    /// The one that has answered.
+    relay: &'a RelayUrl,
     sender: SendRequest<Full<Bytes>>,
     _driver: AbortOnDropHandle<()>,
 }
@@ -53,24 +55,31 @@ pub struct Problem {
 }
 
 impl Operator {
-    /// Connects to the relay.
+    /// Connects to the relay: of several to the first that answers, and again to that one for as long as it does.
     ///
     /// # Errors
     /// [`ClientError::Dial`], or what the relay answers instead of HTTP.
     pub async fn connect(&self) -> Result<Connection<'_>, ClientError> {
-        let relays = RelayUrls::from(self.relay.clone());
-        let (io, _) = dialing::connect(&relays, &self.options).await.map_err(|error| ClientError::Dial { error })?;
+        let (io, relay) = dialing::connect(&self.relays, &self.options)
+            .await
+            .map_err(|error| ClientError::Dial { error })?;
+        self.options.relays.prefer(&relay.clone().into());
         let (sender, connection) =
             http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
         let driver = tokio::spawn(async move {
             // What fails here fails in the request, too.
             let _ = connection.await;
         });
-        Ok(Connection { operator: self, sender, _driver: AbortOnDropHandle::new(driver) })
+        Ok(Connection { operator: self, relay, sender, _driver: AbortOnDropHandle::new(driver) })
     }
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
+    /// The relay that is asked.
+    pub fn relay(&self) -> &'a RelayUrl {
+        self.relay
+    }
+
     /// The answer to a question.
     ///
     /// # Errors
@@ -113,7 +122,7 @@ impl Connection<'_> {
         accept: &'static str,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
-        let relay = &self.operator.relay;
+        let relay = self.relay;
         let mut request = Request::builder()
             .method(method)
             .uri(relay.path(&format!("api/v1/{path}")))

@@ -4,6 +4,7 @@ mod keeper;
 mod outage;
 mod path;
 mod question;
+mod search;
 
 use crate::{error::ClientError, target::Target};
 use converge_proto::{
@@ -16,6 +17,7 @@ use converge_transport::{
 use keeper::Keeper;
 use outage::Outages;
 use path::{Path, Paths, dial_relay};
+use search::{Search, is_this_relays_own};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -118,18 +120,44 @@ fn copy_error(error: SessionCopyError) -> ClientError {
 /// # Errors
 /// As [`connect`].
 pub async fn look_up_host_key(target: &Target) -> Result<HostKey, ClientError> {
-    let link = dial_relay(target, Role::Client(&target.address.id)).await?;
+    target.say_insecure();
+    let mut search = Search::new(&target.relays, target.wait);
+    let found = loop {
+        let link = dial_relay(target, Role::Client(&target.address.id)).await?;
+        match ask_for_host_key(target, &link, &search).await {
+            Ok(found) => {
+                target.check_host_key(&found.host_key)?;
+                link.finish(CloseCode::DONE, "").await;
+                break found;
+            }
+            Err(error) => {
+                if let Some(place) = link.place()
+                    && is_this_relays_own(&error)
+                {
+                    target.options.relays.leave(place);
+                }
+                let Some(pause) = search.goes_on_after(&error) else { return Err(error) };
+                tokio::time::sleep(pause).await;
+            }
+        }
+    };
+    Ok(found.host_key)
+}
+
+async fn ask_for_host_key(target: &Target, link: &Link, search: &Search) -> Result<Found, ClientError> {
     let mut stream = link.open_stream().await.map_err(StreamError::from)?;
     let lookup = Lookup {
         id: target.address.id.clone(),
-        wait_ms: question::wait_ms(target.wait),
+        wait_ms: question::wait_ms(search.wait()),
         token: target.token.clone(),
     };
     stream.send.write_frame(&lookup.to_frame()).await?;
-    let found: Found = question::answer(&mut stream, &mut once(|left| target.say_waiting(left))).await?;
-    target.check_host_key(&found.host_key)?;
-    link.finish(CloseCode::DONE, "").await;
-    Ok(found.host_key)
+    let mut waiting = once(|left| {
+        if search.is_first_wait() {
+            target.say_waiting(search.whole_wait().unwrap_or(left));
+        }
+    });
+    question::answer(&mut stream, &mut waiting).await
 }
 
 /// Passes on the first word only: a relay says every few seconds that it still waits.
@@ -147,6 +175,7 @@ fn once(mut tell: impl FnMut(Duration)) -> impl FnMut(Duration) {
 /// # Errors
 /// [`ClientError`].
 pub async fn connect_raw(target: &Target) -> Result<(Stream, Link), ClientError> {
+    target.say_insecure();
     let link = dial_relay(target, Role::RawClient(&target.address.id, target.token.as_ref())).await?;
     let stream = link.open_stream().await.map_err(StreamError::from)?;
     Ok((stream, link))

@@ -1,7 +1,7 @@
 //! Which agent, on which relay, dialed how.
 
 use crate::{config_file::ConfigFile, error::ClientError, platform};
-use converge_proto::{Address, CarrierChoice, HostKey, RelayUrl, rendezvous::Token};
+use converge_proto::{Address, CarrierChoice, HostKey, RelayUrls, rendezvous::Token};
 use converge_transport::{CarrierMemory, DialOptions, ProxyChoice};
 use std::{sync::Arc, time::Duration};
 
@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Duration};
 pub struct Target {
     /// The agent.
     pub address: Address,
-    /// The relay the agent is on.
-    pub relay: RelayUrl,
+    /// The relay the agent is on, or several of which any will do.
+    pub relays: RelayUrls,
     /// How to dial the relay.
     pub options: DialOptions,
     /// What the relay is shown.
@@ -26,7 +26,7 @@ pub struct Target {
 #[derive(Clone, Debug, Default)]
 pub struct TargetOptions {
     /// `--relay`.
-    pub relay: Option<RelayUrl>,
+    pub relays: Option<RelayUrls>,
     /// `--transport`.
     pub carriers: Option<CarrierChoice>,
     /// `--insecure`.
@@ -47,10 +47,10 @@ impl Target {
     /// # Errors
     /// [`ClientError::Usage`] when none of them names one.
     pub fn new(address: Address, options: TargetOptions) -> Result<Self, ClientError> {
-        let TargetOptions { relay, carriers, insecure, proxy, token, wait, quiet } = options;
-        let relay = match address.relay.clone().or(relay) {
-            Some(relay) => relay,
-            None => ConfigFile::load()?.relay.ok_or_else(|| {
+        let TargetOptions { relays, carriers, insecure, proxy, token, wait, quiet } = options;
+        let relays = match address.relay.clone().map(RelayUrls::from).or(relays) {
+            Some(relays) => relays,
+            None => ConfigFile::load()?.relays.ok_or_else(|| {
                 ClientError::Usage(format!(
                     "no relay is known for {}: use the whole address from the job's log, or give --relay, \
                      CONVERGE_RELAY or a configuration file",
@@ -60,11 +60,11 @@ impl Target {
         };
         let token = match token {
             Some(token) => Some(token),
-            None => ConfigFile::load()?.token_for(&relay)?,
+            None => ConfigFile::load()?.token_for(&relays)?,
         };
-        let relay = match carriers {
-            Some(carriers) => relay.with_carriers(carriers),
-            None => relay,
+        let relays = match carriers {
+            Some(carriers) => relays.with_carriers(carriers),
+            None => relays,
         };
         let options = DialOptions {
             insecure,
@@ -74,12 +74,25 @@ impl Target {
             client_certificate: None,
             relays: Arc::default(),
         };
-        Ok(Self { address, relay, options, token, wait, quiet })
+        Ok(Self { address, relays, options, token, wait, quiet })
     }
 
-    /// The address with its relay, for a child process that has no configuration of its own.
-    pub fn whole_address(&self) -> Address {
-        Address { relay: Some(self.relay.clone()), ..self.address.clone() }
+    /// The address with its relay or relays, for the command line of a child process that has no configuration of its own: an
+    /// address, with options in front of it where that cannot name them all.
+    pub fn whole_address(&self) -> Vec<String> {
+        if self.relays.are_several() {
+            vec!["--relay".to_owned(), self.relays.to_string(), self.address.short()]
+        } else {
+            let relay = Some(self.relays.first().clone());
+            vec![Address { relay, ..self.address.clone() }.to_string()]
+        }
+    }
+
+    /// Says on standard error what the person has given up, if they have.
+    pub fn say_insecure(&self) {
+        if self.options.insecure {
+            self.say("--insecure: the relay's certificate is not verified");
+        }
     }
 
     /// The host name that ssh is given.

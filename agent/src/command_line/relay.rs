@@ -3,19 +3,19 @@
 use crate::relay::token::{GitHubTokens, TokenSource, audience};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
-use converge_proto::{CarrierChoice, Id, RelayUrl, rendezvous::Token};
+use converge_proto::{CarrierChoice, Id, RelayUrl, RelayUrls, rendezvous::Token};
 use converge_transport::{ClientCertificate, ProxyChoice};
 use std::path::PathBuf;
 
 /// Where the relay is, and how to get there.
 #[derive(Args, Debug)]
 pub struct RelayArguments {
-    /// The relay's URL, as the relay prints it (or as --relay)
+    /// The relay's URL, as the relay prints it (or as --relay), or several with commas: any will do
     #[arg(value_name = "RELAY", conflicts_with = "relay", required_unless_present = "relay")]
-    pub relay_argument: Option<RelayUrl>,
+    pub relay_argument: Option<RelayUrls>,
     /// The relay: https:// tries QUIC, then WebSocket; quic://, wss:// and ws:// allow one carrier only
     #[arg(long, env = "CONVERGE_RELAY", value_name = "URL")]
-    pub relay: Option<RelayUrl>,
+    pub relay: Option<RelayUrls>,
     /// The ID under which people reach this job; the relay makes one up when it is missing or taken
     #[arg(long, env = "CONVERGE_ID", value_name = "ID")]
     pub id: Option<Id>,
@@ -45,7 +45,7 @@ pub struct RelayArguments {
     /// --audience https://relay.example`
     #[arg(long, env = "CONVERGE_TOKEN_COMMAND", hide_short_help = true, value_name = "COMMAND")]
     pub token_command: Option<String>,
-    /// Whom the token that GitHub makes is for [default: the relay's URL]
+    /// Whom the token that GitHub makes is for [default: the relay's URL, of several the first]
     #[arg(long, env = "CONVERGE_OIDC_AUDIENCE", hide_short_help = true, value_name = "TEXT")]
     pub oidc_audience: Option<String>,
     /// Accept any certificate of the relay: SSH stays end-to-end, but anybody in between can take the job's ID
@@ -74,17 +74,17 @@ pub enum Transport {
 }
 
 impl RelayArguments {
-    /// The relay, with the carriers that may be used.
-    pub(super) fn url(&self) -> anyhow::Result<RelayUrl> {
-        let Some(relay) = self.relay.as_ref().or(self.relay_argument.as_ref()) else {
+    /// The relays, with the carriers that may be used.
+    pub(super) fn urls(&self) -> anyhow::Result<RelayUrls> {
+        let Some(relays) = self.relay.as_ref().or(self.relay_argument.as_ref()) else {
             bail!("no relay: give its URL");
         };
-        let carriers = match self.transport {
-            Transport::Auto => relay.carriers(),
-            Transport::Quic => CarrierChoice::Quic,
-            Transport::Websocket => CarrierChoice::WebSocket,
-        };
-        Ok(relay.clone().with_carriers(carriers))
+        let relays = relays.clone();
+        Ok(match self.transport {
+            Transport::Auto => relays,
+            Transport::Quic => relays.with_carriers(CarrierChoice::Quic),
+            Transport::Websocket => relays.with_carriers(CarrierChoice::WebSocket),
+        })
     }
 
     /// Read once already, so that what is wrong with it is known before anything else happens.

@@ -1,12 +1,15 @@
 //! The lines to copy: how people reach this agent.
 
-use converge_proto::{Address, CarrierChoice, HostKey, Id, RelayUrl};
+use converge_proto::{Address, CarrierChoice, HostKey, Id, RelayUrl, RelayUrls};
 use std::fmt::{self, Write};
 
 /// How an agent can be reached, as text for the CI log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
+    /// The one that the agent is on now.
     relay: RelayUrl,
+    /// All that it may be on later.
+    relays: RelayUrls,
     id: Id,
     host_key: HostKey,
 }
@@ -14,7 +17,13 @@ pub struct Announcement {
 impl Announcement {
     /// What to print for an agent with this ID and key on this relay.
     pub fn new(relay: RelayUrl, id: Id, host_key: HostKey) -> Self {
-        Self { relay, id, host_key }
+        Self { relays: relay.clone().into(), relay, id, host_key }
+    }
+
+    /// The same for an agent that may be on any of these relays tomorrow.
+    #[must_use]
+    pub fn with_relays(self, relays: RelayUrls) -> Self {
+        Self { relays, ..self }
     }
 
     /// The ID under which the agent can be reached.
@@ -22,7 +31,7 @@ impl Announcement {
         &self.id
     }
 
-    /// What people copy to reach the agent: relay, ID and fingerprint.
+    /// What people copy to reach the agent where it is now: relay, ID and fingerprint.
     pub fn address(&self) -> Address {
         let fingerprint = Some(self.host_key.fingerprint());
         Address { id: self.id.clone(), fingerprint, relay: Some(self.relay.clone()) }
@@ -30,12 +39,21 @@ impl Announcement {
 
     /// The line to copy, with the converge client.
     pub fn ssh_command(&self) -> String {
-        format!("converge ssh '{}'", self.address())
+        self.command("ssh")
     }
 
     /// The same for files.
     pub fn sftp_command(&self) -> String {
-        format!("converge sftp '{}'", self.address())
+        self.command("sftp")
+    }
+
+    /// With all relays, so that the line goes on working when the one of now is gone.
+    fn command(&self, command: &str) -> String {
+        if self.relays.are_several() {
+            format!("converge {command} --relay '{}' {}", self.relays, self.address().short())
+        } else {
+            format!("converge {command} '{}'", self.address())
+        }
     }
 
     /// Plain ssh through a foreign tool. The host key is on the line itself, so nothing between can pretend to be
@@ -77,6 +95,27 @@ pub(crate) fn relay_for_people(told: Option<RelayUrl>, dialed: &RelayUrl) -> Rel
     };
     // Which carriers get through from here says nothing about where people are.
     relay.with_carriers(CarrierChoice::Auto)
+}
+
+/// The relays for people, when this agent was `given` some, has `dialed` one of them, and was `told` by it under which URL
+/// people reach it.
+///
+/// A relay that says it is one of those that were given is one of several, and people are shown all of them. One that names
+/// another place, such as the common name of a cluster, knows better than this agent what people can reach.
+pub(crate) fn relays_for_people(told: Option<&RelayUrl>, dialed: &RelayUrl, given: &RelayUrls) -> RelayUrls {
+    let here = relay_for_people(told.cloned(), dialed);
+    if told.is_some_and(|told| !given.iter().any(|given| given.is_same_host(told))) {
+        return here.into();
+    }
+    let for_people = |relay: &RelayUrl| {
+        if relay.is_same_relay(dialed) && here.is_same_host(dialed) {
+            here.clone()
+        } else {
+            relay.clone().with_carriers(CarrierChoice::Auto)
+        }
+    };
+    // Where the relay's own words make two of them the same, one is enough.
+    RelayUrls::new(given.iter().map(for_people)).unwrap_or_else(|_| here.clone().into())
 }
 
 impl fmt::Display for Announcement {
@@ -159,6 +198,46 @@ mod tests {
                 relay_for_people(public.as_ref().map(|url| url.parse().unwrap()), &dialed.parse().unwrap());
             assert_eq!(people.to_string(), shown, "told {public:?}, dialed {dialed}");
         }
+    }
+
+    #[test]
+    fn people_are_shown_all_relays_unless_they_have_a_name_in_common() {
+        let pin = |letter: &str| format!("#pin-sha256={}", letter.repeat(42) + "A");
+        let given: RelayUrls =
+            format!("quic://r1:4433{0},wss://r2{1},ws://r3", pin("A"), pin("B")).parse().unwrap();
+        let all = format!("https://r1:4433{0},https://r2{1},ws://r3", pin("A"), pin("B"));
+        for (told, dialed, shown) in [
+            (None, 0, all.clone()),
+            (None, 2, all.clone()),
+            // Each says its own name.
+            (Some("https://r1:4433"), 0, all.clone()),
+            (Some("https://r2"), 1, all.clone()),
+            (Some("ws://r3"), 2, all.clone()),
+            // All say the first one's.
+            (Some("https://r1:4433"), 1, all.clone()),
+            (Some("https://r2/sub"), 1, all.replace("https://r2", "https://r2/sub")),
+            // A name for all.
+            (Some("https://relay.example"), 0, "https://relay.example".to_owned()),
+            (Some("https://r1"), 0, "https://r1".to_owned()),
+        ] {
+            let told = told.map(|url| url.parse().unwrap());
+            let dialed = given.iter().nth(dialed).unwrap();
+            let relays = relays_for_people(told.as_ref(), dialed, &given);
+            assert_eq!(relays.to_string(), shown, "told {told:?}, dialed {dialed}");
+        }
+    }
+
+    #[test]
+    fn line_to_copy_names_all_relays_and_is_one_address_when_there_is_one() {
+        let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&[1; 32]));
+        let host_key = HostKey::new(PrivateKey::new(pair, "").unwrap().public_key()).unwrap();
+        let one = Announcement::new("https://a".parse().unwrap(), "lusab-babad".parse().unwrap(), host_key);
+        let short = one.address().short();
+        assert_eq!(one.ssh_command(), format!("converge ssh 'https://a/client/{short}'"));
+        let several = one.with_relays("https://a,https://b".parse().unwrap());
+        assert_eq!(several.ssh_command(), format!("converge ssh --relay 'https://a,https://b' {short}"));
+        assert_eq!(several.sftp_command(), format!("converge sftp --relay 'https://a,https://b' {short}"));
+        assert_eq!(several.page(), format!("https://a/client/{short}"));
     }
 
     #[test]

@@ -9,13 +9,14 @@ use super::{
 };
 use crate::{agent::AgentError, job::ci::CiJob};
 use converge_proto::{
-    CarrierChoice, Frame, FrameType, Id, Keepalive, RelayUrl,
+    CarrierChoice, Frame, FrameType, Id, Keepalive, RelayUrl, RelayUrls,
     frame::FrameError,
     rendezvous::{Bye, Goaway, Message, Ping, Pong, Registered, Request, Token, messages::Line},
     session::{Watch, WatchAction},
 };
 use converge_transport::{
-    CloseCode, DialOptions, Link, LinkError, RecvHalf, Role, Stream, StreamError, Traffic, dial, sleep_until,
+    CloseCode, DialOptions, Link, LinkError, RecvHalf, Role, Stream, StreamError, Traffic, dial, dial_any,
+    sleep_until,
 };
 use ssh_key::PrivateKey;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ const QUIET_IDLE: Duration = Duration::from_secs(5);
 /// Everything that is needed to make a link and register on it.
 #[derive(Clone)]
 pub(crate) struct Dialer {
-    pub(crate) relay: RelayUrl,
+    pub(crate) relays: RelayUrls,
     pub(crate) options: DialOptions,
     pub(crate) host_key: PrivateKey,
     /// The ID to ask for.
@@ -50,16 +51,27 @@ pub(crate) struct DialedLink {
     token: Option<Token>,
 }
 
+/// Where a link is to lead.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    /// To any of the relays, over the carriers that its URL allows.
+    Any,
+    /// To this one, over QUIC.
+    Quic(RelayUrl),
+}
+
 impl Dialer {
-    /// A link over the carriers that the URL and `carriers` allow, on which nothing has been said yet.
-    pub(crate) async fn dial(&self, carriers: CarrierChoice) -> Result<DialedLink, AgentError> {
+    /// A link on which nothing has been said yet.
+    pub(crate) async fn dial(&self, way: Way) -> Result<DialedLink, AgentError> {
         // Before the link, which does not wait for long.
         let token = self.token.fresh().await.map_err(AgentError::Token)?;
-        let relay = match carriers {
-            CarrierChoice::Auto => self.relay.clone(),
-            one => self.relay.clone().with_carriers(one),
+        let dialed = match way {
+            Way::Any => dial_any(&self.relays, &self.options, Role::Agent).await,
+            Way::Quic(relay) => {
+                dial(&relay.with_carriers(CarrierChoice::Quic), &self.options, Role::Agent).await
+            }
         };
-        match dial(&relay, &self.options, Role::Agent).await {
+        match dialed {
             Ok(link) => Ok(DialedLink { link, token }),
             Err(error) => Err(AgentError::Dial { error }),
         }
@@ -69,17 +81,40 @@ impl Dialer {
     pub(crate) async fn register(&self, dialed: DialedLink) -> Result<RelayLink, AgentError> {
         let DialedLink { link, token } = dialed;
         match register(&link, &self.host_key, self.wanted.clone(), &self.job, token).await {
-            Ok((control, registered)) => Ok(RelayLink::new(link, control, registered, self.operator.clone())),
+            Ok((control, registered)) => {
+                if let Some(place) = link.place() {
+                    self.options.relays.prefer(place);
+                }
+                Ok(RelayLink::new(link, control, registered, self.operator.clone()))
+            }
             Err(error) => {
+                self.leave(&link);
                 link.finish(CloseCode::DONE, "").await;
                 Err(AgentError::Registration(error))
             }
         }
     }
 
-    /// Whether the relay can be reached over more than one carrier.
-    pub(crate) fn may_change_carrier(&self) -> bool {
-        self.relay.carriers() == CarrierChoice::Auto
+    /// The relay that this link leads to, as it was given.
+    pub(crate) fn relay_of(&self, link: &Link) -> &RelayUrl {
+        let given = link.place().and_then(|place| self.relays.find(&place.relay));
+        given.unwrap_or(self.relays.first())
+    }
+
+    /// The relay of this link stops or wants no agent: others are tried first for a while.
+    pub(crate) fn leave(&self, link: &Link) {
+        if let Some(place) = link.place() {
+            self.options.relays.leave(place);
+        }
+    }
+
+    /// The relay of this link stops, and may have said where to go.
+    pub(crate) fn follow(&self, goaway: &Goaway, link: &Link) {
+        self.leave(link);
+        let here = self.relay_of(link);
+        if let Some(next) = goaway.choose(&self.relays).filter(|next| !next.is_same_relay(here)) {
+            self.options.relays.prefer(&next.clone().into());
+        }
     }
 }
 

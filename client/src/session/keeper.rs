@@ -2,7 +2,8 @@
 
 use super::{
     outage::Outages,
-    path::{Attempt, Path, Paths},
+    path::{Attempt, Path, Paths, Way},
+    search::WAIT_PER_RELAY,
 };
 use crate::{error::ClientError, target::Target};
 use converge_proto::{
@@ -119,7 +120,8 @@ impl<'a> Keeper<'a> {
         let begun = Instant::now();
         let driving = attachment.drive(stream);
         tokio::pin!(driving);
-        let may_upgrade = carrier == Carrier::WebSocket && self.paths.may_change_carrier();
+        let relay = self.paths.relay_of(link);
+        let may_upgrade = carrier == Carrier::WebSocket && relay.carriers() == CarrierChoice::Auto;
         let mut candidate = Candidate::None;
         let mut try_again = None;
         loop {
@@ -151,7 +153,7 @@ impl<'a> Keeper<'a> {
                         outages.down(since.checked_sub(Watch::SUSPICION).unwrap_or(since));
                         info!(%carrier, "no answer; looking for another path");
                         if is_free {
-                            candidate = dialing(&mut self.paths, CarrierChoice::Auto);
+                            candidate = dialing(&mut self.paths, Way::Any);
                         }
                     }
                     SessionEvent::Answered => {
@@ -186,12 +188,12 @@ impl<'a> Keeper<'a> {
                 () = sleep_until(try_again), if is_free => {
                     try_again = None;
                     if self.session.is_suspected() {
-                        candidate = dialing(&mut self.paths, CarrierChoice::Auto);
+                        candidate = dialing(&mut self.paths, Way::Any);
                     }
                 }
                 () = tokio::time::sleep_until(self.upgrade.due()), if may_upgrade && is_free => {
                     debug!("trying whether QUIC gets through by now");
-                    candidate = dialing(&mut self.paths, CarrierChoice::Quic);
+                    candidate = dialing(&mut self.paths, Way::Quic(relay.clone()));
                 }
             }
         }
@@ -202,7 +204,14 @@ impl<'a> Keeper<'a> {
         let deadline = Instant::now() + RESUME_WINDOW;
         let mut trouble = ClientError::Lost(lost.clone());
         // A relay or an agent that has lost the stream alone is asked on the same link first.
-        let is_stopping = matches!(lost, StreamError::Reset(RefusalCode::STOPPING));
+        let is_stopping = matches!(
+            lost,
+            StreamError::Reset(RefusalCode::STOPPING)
+                | StreamError::Link(LinkError::ClosedByPeer { code: CloseCode::STOPPING, .. })
+        );
+        if is_stopping {
+            self.paths.leave(&link);
+        }
         if link.carrier() == Carrier::Quic && matches!(lost, StreamError::Reset(_)) && !is_stopping {
             let attempt = self.paths.attempt(SAME_LINK_WAIT);
             let attaching = attempt.attach(link.clone());
@@ -220,9 +229,11 @@ impl<'a> Keeper<'a> {
             if left.is_zero() {
                 return Err(ClientError::LostForGood { after: RESUME_WINDOW, last: Box::new(trouble) });
             }
-            let attempt = self.paths.attempt(left);
+            // The agent may come back on any of several relays.
+            let several = self.target().relays.are_several();
+            let attempt = self.paths.attempt(if several { left.min(WAIT_PER_RELAY) } else { left });
             let trying = async {
-                let link = attempt.dial(CarrierChoice::Auto).await?;
+                let link = attempt.dial(Way::Any).await?;
                 attempt.attach(link).await
             };
             let tried = tokio::select! {
@@ -248,10 +259,11 @@ impl<'a> Keeper<'a> {
     }
 }
 
-fn dialing<'a>(paths: &mut Paths<'a>, carriers: CarrierChoice) -> Candidate<'a> {
-    let attempt = paths.attempt(MOVE_TIMEOUT);
+fn dialing<'a>(paths: &mut Paths<'a>, way: Way) -> Candidate<'a> {
+    let several = paths.target.relays.are_several();
+    let attempt = paths.attempt(if several { WAIT_PER_RELAY } else { MOVE_TIMEOUT });
     Candidate::Dialing(Box::pin(async move {
-        let link = attempt.dial(carriers).await?;
+        let link = attempt.dial(way).await?;
         Ok((attempt, link))
     }))
 }

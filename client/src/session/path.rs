@@ -1,13 +1,16 @@
 //! Ways to the agent: a link to the relay and a stream on it that a session can be attached to.
 
-use super::{once, question};
+use super::{
+    once, question,
+    search::{Search, is_this_relays_own},
+};
 use crate::{error::ClientError, target::Target};
 use converge_proto::{
     CarrierChoice, HostKey, RelayUrl,
     rendezvous::{ClientInfo, Connect, Connected, Message, RefusalCode, SessionKind, messages::Name},
     session::{Attach, Attached, Secret, SessionId},
 };
-use converge_transport::{Link, Role, SessionLink, Stream, StreamError, dial};
+use converge_transport::{Link, Role, SessionLink, Stream, StreamError, dial, dial_any};
 use std::time::Duration;
 
 /// An agent that is there answers an `Attach` by then; if not, its own link is dead and it will be back on another.
@@ -43,7 +46,24 @@ pub(super) struct Attempt<'a> {
     attach: Attach,
     host_key: Option<HostKey>,
     wait: Duration,
-    says_wait: bool,
+    says_wait: Option<SaidWait>,
+}
+
+/// What the person hears of when the relay waits for the agent.
+enum SaidWait {
+    /// What the relay says.
+    Relays,
+    /// This, since further relays will wait, too.
+    Whole(Duration),
+}
+
+/// Where a link is to lead.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    /// To any of the target's relays, over the carriers that its URL allows.
+    Any,
+    /// To this one, over QUIC.
+    Quic(RelayUrl),
 }
 
 impl<'a> Paths<'a> {
@@ -57,22 +77,33 @@ impl<'a> Paths<'a> {
     /// # Errors
     /// [`ClientError`].
     pub(super) async fn first(&mut self) -> Result<Path, ClientError> {
-        let link = dial_relay(self.target, Role::Client(&self.target.address.id)).await?;
-        let mut attempt = self.attempt(self.target.wait);
-        attempt.says_wait = true;
-        let mut result = attempt.attach(link).await;
-        for _ in 1..FIRST_TRIES {
-            let Err(error) = &result else { break };
-            if !is_agent_away(error) {
-                break;
+        self.target.say_insecure();
+        let mut search = Search::new(&self.target.relays, self.target.wait);
+        let mut away = 0;
+        let path = loop {
+            let attempt = if away > 0 {
+                self.attempt(ATTACH_TIMEOUT)
+            } else {
+                let mut attempt = self.attempt(search.wait());
+                let whole = search.whole_wait().map_or(SaidWait::Relays, SaidWait::Whole);
+                attempt.says_wait = search.is_first_wait().then_some(whole);
+                attempt
+            };
+            let link = attempt.dial(Way::Any).await?;
+            match attempt.attach(link).await {
+                Ok(path) => break path,
+                Err(error) if is_agent_away(&error) && away + 1 < FIRST_TRIES => {
+                    away += 1;
+                    // Its link may be dead without anybody knowing yet, and it will be back on another.
+                    tracing::debug!(%error, "the agent does not answer; asking again");
+                }
+                Err(error) => {
+                    let Some(pause) = search.goes_on_after(&error) else { return Err(error) };
+                    tracing::debug!(%error, "asking another relay");
+                    tokio::time::sleep(pause).await;
+                }
             }
-            // Its link may be dead without anybody knowing yet, and it will be back on another.
-            tracing::debug!(%error, "the agent does not answer; asking again");
-            let attempt = self.attempt(ATTACH_TIMEOUT);
-            let link = attempt.dial(CarrierChoice::Auto).await?;
-            result = attempt.attach(link).await;
-        }
-        let path = result?;
+        };
         self.target.check_host_key(&path.host_key)?;
         self.host_key = Some(path.host_key.clone());
         Ok(path)
@@ -90,26 +121,36 @@ impl<'a> Paths<'a> {
         };
         self.attempt += 1;
         let (session, host_key) = (self.session.clone(), self.host_key.clone());
-        Attempt { target: self.target, session, attach, host_key, wait, says_wait: false }
+        Attempt { target: self.target, session, attach, host_key, wait, says_wait: None }
     }
 
-    /// Whether both carriers may be used.
-    pub(super) fn may_change_carrier(&self) -> bool {
-        self.target.relay.carriers() == CarrierChoice::Auto
+    /// The relay of this link, as the target names it.
+    pub(super) fn relay_of(&self, link: &Link) -> &'a RelayUrl {
+        let relays = &self.target.relays;
+        link.place().and_then(|place| relays.find(&place.relay)).unwrap_or(relays.first())
+    }
+
+    /// The relay of this link stops: others are tried first for a while.
+    pub(super) fn leave(&self, link: &Link) {
+        if let Some(place) = link.place() {
+            self.target.options.relays.leave(place);
+        }
     }
 }
 
 impl Attempt<'_> {
-    /// Dials over the carriers that `carriers` and the target allow.
+    /// Dials a relay.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub(super) async fn dial(&self, carriers: CarrierChoice) -> Result<Link, ClientError> {
-        let relay = match carriers {
-            CarrierChoice::Auto => self.target.relay.clone(),
-            one => self.target.relay.clone().with_carriers(one),
+    pub(super) async fn dial(&self, way: Way) -> Result<Link, ClientError> {
+        let Target { address, options, relays, .. } = self.target;
+        let role = Role::Client(&address.id);
+        let dialed = match way {
+            Way::Any => dial_any(relays, options, role).await,
+            Way::Quic(relay) => dial(&relay.with_carriers(CarrierChoice::Quic), options, role).await,
         };
-        dial_url(self.target, &relay, Role::Client(&self.target.address.id)).await
+        dialed.map_err(|error| ClientError::Dial { error })
     }
 
     /// Opens a stream on the link and asks the agent to go on there. Once that is sent, the agent leaves any other
@@ -118,6 +159,18 @@ impl Attempt<'_> {
     /// # Errors
     /// [`ClientError`].
     pub(super) async fn attach(self, link: Link) -> Result<Path, ClientError> {
+        let (place, relays) = (link.place().cloned(), &self.target.options.relays);
+        let attached = self.attach_on(link).await;
+        match (&attached, place) {
+            (Ok(_), Some(place)) => relays.prefer(&place),
+            // The agent may be on another relay by now, or be reached by it.
+            (Err(error), Some(place)) if is_this_relays_own(error) => relays.leave(&place),
+            _ => {}
+        }
+        attached
+    }
+
+    async fn attach_on(self, link: Link) -> Result<Path, ClientError> {
         let Self { target, session, mut attach, host_key, wait, says_wait } = self;
         let mut stream = link.open_stream().await.map_err(StreamError::from)?;
         let connect = Connect {
@@ -137,10 +190,10 @@ impl Attempt<'_> {
         (attach.received, attach.limit) = session.offsets();
         // Sent with the question: it saves a round trip to the agent.
         stream.send.write_frame(&attach.to_frame()).await?;
-        let mut waiting = once(|left| {
-            if says_wait {
-                target.say_waiting(left);
-            }
+        let mut waiting = once(|left| match says_wait {
+            Some(SaidWait::Relays) => target.say_waiting(left),
+            Some(SaidWait::Whole(whole)) => target.say_waiting(whole),
+            None => {}
         });
         let connected: Connected = question::answer(&mut stream, &mut waiting).await?;
         if host_key.is_some_and(|known| known != connected.host_key) {
@@ -158,17 +211,10 @@ fn is_agent_away(error: &ClientError) -> bool {
     matches!(error, ClientError::AgentSilent | ClientError::Refused { code: RefusalCode::AGENT_LOST, .. })
 }
 
-/// Dials the target's relay.
+/// Dials one of the target's relays.
 ///
 /// # Errors
 /// [`ClientError::Dial`].
 pub(super) async fn dial_relay(target: &Target, role: Role<'_>) -> Result<Link, ClientError> {
-    if target.options.insecure {
-        target.say("--insecure: the relay's certificate is not verified");
-    }
-    dial_url(target, &target.relay, role).await
-}
-
-async fn dial_url(target: &Target, relay: &RelayUrl, role: Role<'_>) -> Result<Link, ClientError> {
-    dial(relay, &target.options, role).await.map_err(|error| ClientError::Dial { error })
+    dial_any(&target.relays, &target.options, role).await.map_err(|error| ClientError::Dial { error })
 }
