@@ -49,6 +49,7 @@ mod stories {
     mod relay_life;
     mod rsync;
     mod scp;
+    mod several_relays;
     mod sftp;
     mod shell;
     mod sshfs;

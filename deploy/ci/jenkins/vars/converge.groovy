@@ -15,12 +15,13 @@ def call(String command) {
     withEnv(["CONVERGE_INSTALL_DIR=${env.WORKSPACE_TMP ?: env.WORKSPACE + '@tmp'}/converge", "CONVERGE_STEP=${command}"]) {
         sh label: 'install converge-agent', script: '''
 set -eu
-# Installs converge-agent from the relay, whose certificate is checked by its pin where the URL has one.
-page=$(printf '%s' "${CONVERGE_RELAY%%#*}" | sed 's,^quic:,https:,; s,^ws,http,')
+# Installs converge-agent from the relay, or the first of several; its certificate is checked by the pin in its URL, if any.
+relay=${CONVERGE_RELAY%%[, ]*}
+page=$(printf '%s' "${relay%%#*}" | sed 's,^quic:,https:,; s,^ws,http,')
 set -- -fsSL --retry 3
-case $CONVERGE_RELAY in
+case $relay in
 *'#pin-sha256='*)
-    pin=$(printf '%s=' "${CONVERGE_RELAY##*#pin-sha256=}" | tr '_-' '/+')
+    pin=$(printf '%s=' "${relay##*#pin-sha256=}" | tr '_-' '/+')
     set -- "$@" -k --pinnedpubkey "sha256//$pin"
     ;;
 esac
