@@ -18,7 +18,7 @@ use converge_proto::{
     rendezvous::{Goaway, Registered},
 };
 use converge_transport::{
-    Carrier, CarrierMemory, CloseCode, DialError, DialOptions, LinkError, NetworkChanges, QuicRetry,
+    Carrier, CarrierMemory, CloseCode, DialError, DialOptions, Link, LinkError, NetworkChanges, QuicRetry,
     StreamError, probe::Report, sleep_until,
 };
 use futures_util::future::BoxFuture;
@@ -244,18 +244,7 @@ impl Agent {
     async fn serve(&mut self, mut current: RelayLink, stop: &CancellationToken) -> LinkEnd {
         let carrier = current.link.carrier();
         let registered = current.registered.clone();
-        let relay = self.dialer.relay_of(&current.link).clone();
-        if self.dialer.relays.are_several() {
-            info!(id = %registered.id, %carrier, relay = %relay.authority(), "registered");
-        } else {
-            info!(id = %registered.id, %carrier, "registered");
-        }
-        if let (Some(wanted), Some(reason)) = (&self.dialer.wanted, registered.reassigned) {
-            warn!(%wanted, id = %registered.id, %reason, "the relay gave another ID than the wanted one");
-        }
-        // From now on this ID is the one to take back.
-        self.dialer.wanted = Some(registered.id.clone());
-        self.announce(&registered, &relay);
+        let relay = self.registered_on(&current.link, &registered);
         let may_upgrade = carrier == Carrier::WebSocket && relay.carriers() == CarrierChoice::Auto;
         let mut upgrade = QuicRetry::new();
         let mut backoff = Backoff::new();
@@ -349,6 +338,25 @@ impl Agent {
             _ => goaway.map(|goaway| goaway.retry_after().min(Backoff::LONGEST)).unwrap_or_default(),
         };
         LinkEnd::Lost { error, retry_after }
+    }
+
+    /// What follows from a registration on this link: the ID is the one to take back from now on, and people are told. Returns
+    /// the relay.
+    fn registered_on(&mut self, link: &Link, registered: &Registered) -> RelayUrl {
+        let carrier = link.carrier();
+        let relay = self.dialer.relay_of(link).clone();
+        if self.dialer.relays.are_several() {
+            info!(id = %registered.id, %carrier, relay = %relay.authority(), "registered");
+        } else {
+            info!(id = %registered.id, %carrier, "registered");
+        }
+        if let (Some(wanted), Some(reason)) = (&self.dialer.wanted, registered.reassigned) {
+            warn!(%wanted, id = %registered.id, %reason, "the relay gave another ID than the wanted one");
+        }
+        // From now on this ID is the one to take back.
+        self.dialer.wanted = Some(registered.id.clone());
+        self.announce(registered, &relay);
+        relay
     }
 
     fn announce(&self, registered: &Registered, dialed: &RelayUrl) {

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 /// Nothing here takes this long; a test that hangs fails instead.
-const GUARD: Duration = Duration::from_secs(60);
+const GUARD: Duration = Duration::from_mins(1);
 
 async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
     timeout(GUARD, event).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
