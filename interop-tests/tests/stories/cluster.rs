@@ -1,6 +1,6 @@
 //! Several relays that act as one.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use converge_interop_tests::{
     Agent, Carrier, Process, Setup, Terminal,
     cluster::{Cluster, authority},
@@ -9,10 +9,14 @@ use converge_interop_tests::{
     process::{eventually, run},
     programs,
 };
+use data_encoding::HEXLOWER;
 use rustix::process::Signal;
+use sha2::{Digest, Sha256};
 use std::{
     fs,
-    process::Command,
+    io::Read,
+    process::{Command, Stdio},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,6 +25,8 @@ on_both_carriers! {
     foreign_tools_reach_an_agent_at_another_relay,
     client_waits_at_one_relay_for_an_agent_that_comes_to_another,
     id_is_the_agents_at_every_relay,
+    transfer_survives_relays_that_are_drained_and_replaced,
+    transfer_survives_relays_that_are_killed_and_replaced,
 }
 
 fn other(carrier: Carrier) -> Carrier {
@@ -177,4 +183,155 @@ fn packets_at_the_wrong_relay_are_forwarded() {
 #[test]
 fn without_forwarding_the_session_resumes_after_a_reset() {
     crate::tell(Carrier::Quic, |setup| session_goes_on_at_another_address(setup, "false"));
+}
+
+fn transfer_survives_relays_that_are_drained_and_replaced(setup: &mut Setup) -> Result<()> {
+    transfer_survives(setup, Cluster::drain)
+}
+
+fn transfer_survives_relays_that_are_killed_and_replaced(setup: &mut Setup) -> Result<()> {
+    transfer_survives(setup, Cluster::kill)
+}
+
+/// 512 MiB, while each of three relays is ended and replaced, twice around.
+fn transfer_survives(setup: &mut Setup, end: fn(&mut Cluster, usize) -> Result<()>) -> Result<()> {
+    const BYTES: u64 = 512 * 1024 * 1024;
+    let mut cluster = Cluster::start(&setup.path().join("cluster"), 3, [""; 0])?;
+    let job = setup.new_job("clustered")?;
+    write_random(&job.join("big"), BYTES)?;
+    let relays = cluster.urls();
+    let transport = setup.carrier.to_string();
+    let mut agent = Agent::command(&job, &relays)?;
+    agent.args(["--transport", &transport, "--id", "build"]);
+    let mut agent = Process::start("clustered", &mut agent, setup.path())?;
+    agent.wait_for("a line to copy", |line| line.contains("converge ssh --relay").then_some(()))?;
+    let mut ssh = setup.converge()?;
+    ssh.args(["ssh", "--relay", &relays, "build"]).args(setup.ssh_options()).arg("cat big; exit 7");
+    let errors = fs::File::create(setup.path().join("transfer.log"))?;
+    let mut transfer = ssh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn()?;
+    let output = transfer.stdout.take().context("a pipe")?;
+    let step = BYTES / 7;
+    // The transfer goes on while a relay ends, and does not end before the last one has.
+    let gate = Gate::default();
+    gate.open_to(step);
+    let reading = {
+        let gate = gate.clone();
+        std::thread::spawn(move || gate.read(output))
+    };
+    let ended = (|| {
+        for (round, relay) in [1, 2, 3, 1, 2, 3].into_iter().enumerate() {
+            let half = step * round as u64 + step / 2;
+            eventually("half a step", || (gate.received() >= half).then_some(()))?;
+            end(&mut cluster, relay)?;
+            cluster.start_relay(relay)?;
+            cluster.wait_until_they_know_each_other()?;
+            gate.open_to(step * (round as u64 + 2));
+        }
+        Ok(())
+    })();
+    gate.open_to(u64::MAX);
+    if ended.is_err() {
+        transfer.kill()?;
+    }
+    let hash = reading.join().map_err(|_| anyhow!("the reader has panicked"))??;
+    let status = transfer.wait()?;
+    ended?;
+    assert_eq!(status.code(), Some(7));
+    assert_eq!(hash, sha256(&job.join("big"))?);
+    Ok(())
+}
+
+/// How far somebody may read, and has.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<[u64; 2]>, Condvar)>);
+
+impl Gate {
+    fn open_to(&self, bytes: u64) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)[0] = bytes;
+        self.0.1.notify_all();
+    }
+
+    fn received(&self) -> u64 {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)[1]
+    }
+
+    /// The SHA-256 of all.
+    fn read(&self, mut from: impl Read) -> Result<String> {
+        let mut digest = Sha256::new();
+        let mut block = vec![0; 256 * 1024];
+        loop {
+            let state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.0.1.wait_while(state, |[open_to, received]| received >= open_to));
+            match from.read(&mut block)? {
+                0 => return Ok(HEXLOWER.encode(&digest.finalize())),
+                bytes => {
+                    digest.update(&block[..bytes]);
+                    self.0.0.lock().unwrap_or_else(PoisonError::into_inner)[1] += bytes as u64;
+                }
+            }
+        }
+    }
+}
+
+/// What docs/operating/cluster.md promises of an etcd that is away for a minute, and of one that has lost its data.
+#[test]
+fn etcd_is_away_for_a_minute_and_then_loses_its_data() {
+    crate::tell(Carrier::Quic, |setup| {
+        let mut cluster = Cluster::start(&setup.path().join("cluster"), 2, [""; 0])?;
+        let job = setup.new_job("clustered")?;
+        let named = ["--transport", "quic", "--id", "build"];
+        let agent = Agent::start(&job, setup.path(), cluster.url(1), named)?;
+        let address = through(&agent, cluster.url(2));
+        let mut session = Process::start_with_input(
+            "session",
+            setup.openssh_to("ssh", &address)?.arg("cat"),
+            setup.path(),
+        )?;
+        let mut echo = |word: &str| -> Result<()> {
+            session.write_line(word)?;
+            session.wait_for("an echo", |line| (line == word).then_some(()))
+        };
+        let is_found = || -> Result<()> {
+            let output = run(setup.openssh_to("ssh", &address)?.arg("echo in"), b"")?.success()?;
+            ensure!(output.text() == "in\n", "{}", output.stderr);
+            Ok(())
+        };
+        echo("before")?;
+        cluster.etcd.stop();
+        let stopped = Instant::now();
+        // A newcomer is told why, and goes on trying.
+        let mut newcomer = Agent::command(&setup.new_job("new")?, cluster.url(2))?;
+        let mut newcomer =
+            Process::start("newcomer", newcomer.args(["--transport", "quic", "--id", "new"]), setup.path())?;
+        newcomer.wait_for_log("why it is refused", |log| {
+            log.contains("cannot ask its cluster who has which ID")
+        })?;
+        while stopped.elapsed() < Duration::from_secs(60) {
+            echo("meanwhile")?;
+            is_found()?;
+        }
+        assert!(newcomer.try_wait()?.is_none());
+        cluster.etcd.start_again()?;
+        newcomer.wait_for("a line to copy", |line| line.contains("/client/new.").then_some(()))?;
+        cluster.wait_until_they_know_each_other()?;
+        is_found()?;
+
+        cluster.etcd.stop();
+        cluster.etcd.lose_data()?;
+        cluster.etcd.start_again()?;
+        cluster.wait_until_they_know_each_other()?;
+        // Nobody else gets the ID, whether or not its relay has written it again by now.
+        let mut thief = Agent::command(&setup.new_job("thief")?, cluster.url(2))?;
+        let thief = Agent::start_as("thief", thief.args(named), setup.path())?;
+        assert_ne!(thief.id, "build");
+        for relay in [1, 2] {
+            let log = cluster.relay(relay).process.log();
+            ensure!(log.contains("etcd has lost its data"), "relay {relay}: {log}");
+        }
+        is_found()?;
+        echo("after")?;
+        session.end_input();
+        assert!(session.wait()?.success());
+        Ok(())
+    });
 }
