@@ -218,7 +218,7 @@ fn transfer_survives(setup: &mut Setup, end: fn(&mut Cluster, usize) -> Result<(
         let gate = gate.clone();
         std::thread::spawn(move || gate.read(output))
     };
-    let ended = (|| {
+    let ended: Result<()> = (|| {
         for (round, relay) in [1, 2, 3, 1, 2, 3].into_iter().enumerate() {
             let half = step * round as u64 + step / 2;
             eventually("half a step", || (gate.received() >= half).then_some(()))?;
