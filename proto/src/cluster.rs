@@ -2,7 +2,7 @@
 //!
 //! On a link between relays a stream that begins with [`Forward`] then has what a client has said to the first of them, from its
 //! `Connect` or `Lookup` on. The second one answers as it would answer the client, and never forwards itself. A stream that
-//! begins with [`Packets`] has UDP datagrams.
+//! begins with [`Ask`] has one request of HTTP/1.1 and its answer, and one that begins with [`Packets`] has UDP datagrams.
 
 use crate::rendezvous::messages::Name;
 use minicbor::{Decode, Encode};
@@ -25,6 +25,21 @@ pub struct Forward {
     /// The name of the token that the first relay has let it in by.
     #[n(2)]
     pub token: Option<Name>,
+}
+
+/// Relay → relay, first frame of a stream: on whose behalf the request is that follows. The first relay has let them in.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Ask {
+    /// Whether they may change things, and not only read.
+    #[n(0)]
+    pub may_write: bool,
+    /// The name of the token that the first relay has let them in by.
+    #[n(1)]
+    pub token: Option<Name>,
+    /// The IDs that they may see: a pattern in which `*` stands for any characters. Without it, all.
+    #[n(2)]
+    pub ids: Option<Name>,
 }
 
 /// Relay → relay, first frame of a stream: [`Packet`]s follow, and there is no answer.

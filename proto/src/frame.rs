@@ -68,6 +68,8 @@ frame_types! {
     0x27 RESPONSE "Response",
     /// Relay → relay, first frame of a stream: [`Forward`](crate::cluster::Forward).
     0x28 FORWARD "Forward",
+    /// Relay → relay, first frame of a stream: [`Ask`](crate::cluster::Ask). HTTP/1.1 follows.
+    0x2a ASK "Ask",
     /// Relay → relay, first frame of a stream: [`Packets`](crate::cluster::Packets).
     0x2c PACKETS "Packets",
     /// Relay → relay, behind it: [`Packet`](crate::cluster::Packet).

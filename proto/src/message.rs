@@ -3,7 +3,7 @@
 //! [RFC 8949]: https://www.rfc-editor.org/rfc/rfc8949
 
 use crate::{
-    cluster::{Forward, Packet, Packets},
+    cluster::{Ask, Forward, Packet, Packets},
     frame::{Frame, FrameError, FrameType},
     rendezvous::{
         messages::{
@@ -71,6 +71,6 @@ messages! {
     Connect = CONNECT, Lookup = LOOKUP, Connected = CONNECTED, Waiting = WAITING, Found = FOUND,
     Incoming = INCOMING, Ping = PING, Pong = PONG, Goaway = GOAWAY, Bye = BYE,
     Status = STATUS, ExpiryWarning = EXPIRY_WARNING, Request = REQUEST, Response = RESPONSE,
-    Forward = FORWARD, Packets = PACKETS, Packet = PACKET,
+    Forward = FORWARD, Ask = ASK, Packets = PACKETS, Packet = PACKET,
     Attach = ATTACH, Attached = ATTACHED, Ack = ACK, Reset = RESET, Notice = NOTICE,
 }

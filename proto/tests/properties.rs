@@ -4,7 +4,7 @@
 use bytes::{BufMut, BytesMut};
 use converge_proto::{
     Frame, FrameType, HostKey, Id, Text, VarInt,
-    cluster::{Forward, Packet, Packets},
+    cluster::{Ask, Forward, Packet, Packets},
     frame::{MAX_CONTROL_PAYLOAD_BYTES, missing_bytes},
     fuzz,
     rendezvous::{
@@ -351,6 +351,11 @@ impl Contents {
                 address: client.software.clone(),
                 is_websocket: first > second,
                 token: has_line.then(|| client.software.clone()),
+            }),
+            round_trip(&Ask {
+                may_write: first > second,
+                token: has_line.then(|| client.software.clone()),
+                ids: has_line.then(|| client.software.clone()),
             }),
             round_trip(&Proof { signature }),
             round_trip(&Registered {

@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use converge_proto::{
     CertificatePin, Frame, FrameType, HostKey, Id, VarInt,
-    cluster::{Forward, Packet, Packets},
+    cluster::{Ask, Forward, Packet, Packets},
     frame::FrameError,
     host_key::sign,
     message::reencode,
@@ -326,6 +326,11 @@ fn messages() -> Vec<MessageVector> {
                 is_websocket: true,
                 token: Some("team".into_text()),
             },
+        ),
+        MessageVector::of("Ask, least", Ask { may_write: false, token: None, ids: None }),
+        MessageVector::of(
+            "Ask, all fields",
+            Ask { may_write: true, token: Some("team".into_text()), ids: Some("team-*".into_text()) },
         ),
         MessageVector::of("Packets", Packets {}),
         MessageVector::of(
