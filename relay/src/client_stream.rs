@@ -158,6 +158,7 @@ async fn answer(
         };
         let question = Question {
             frame: wanted.forwarded(deadline.saturating_duration_since(Instant::now())),
+            has_frames: true,
             kind: wanted.kind(),
             peer,
             token: grant.token.as_deref(),
@@ -282,7 +283,7 @@ impl<'a> Seeking<'a> {
         }
         if self.stay.is_none() {
             let stay = self.shared.gate.wait(self.peer.address.ip());
-            self.stay = Some(stay.map_err(|refusal| refusal.refused())?);
+            self.stay = Some(stay.map_err(limits::Refusal::refused)?);
         }
         loop {
             if let Err(error) = tell_waiting(stream, self.deadline).await {

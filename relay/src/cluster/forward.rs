@@ -27,6 +27,8 @@ const ANSWER_TIMEOUT: Duration =
 pub(crate) struct Question<'a> {
     /// The client's `Connect` or `Lookup`, without its token: it was let in here.
     pub(crate) frame: Frame,
+    /// Whether the client reads frames. A tool with a WebSocket and no program of ours reads bytes only.
+    pub(crate) has_frames: bool,
     /// What the session will be; nothing for a `Lookup`.
     pub(crate) kind: Option<SessionKind>,
     /// Where the client is.
@@ -36,6 +38,7 @@ pub(crate) struct Question<'a> {
 }
 
 /// What became of it.
+#[expect(clippy::large_enum_variant, reason = "there is one for each client, and not for long")]
 pub(crate) enum Answer {
     /// The stream has had what it wanted and has ended.
     Done,
@@ -57,9 +60,7 @@ pub(crate) async fn ask(
         Ok(there) => there,
         Err(error) => return Answer::Refused(client, agent_lost(&error.to_string())),
     };
-    // Who speaks no frames gets none.
-    let has_frames = question.kind != Some(SessionKind::Raw);
-    match answer(shared, &mut client, &mut there.stream, question, has_frames).await {
+    match answer(shared, &mut client, &mut there.stream, question).await {
         Ok(Some(FrameType::CONNECTED)) => run(shared, client, there, relay, question).await,
         Ok(Some(_)) => client.close().await,
         Ok(None) => there.stream.reset(RefusalCode::NO_SUCH_ID).await,
@@ -91,7 +92,6 @@ async fn answer(
     client: &mut Stream,
     there: &mut Stream,
     question: &Question<'_>,
-    has_frames: bool,
 ) -> Result<Option<FrameType>, Gone> {
     let forward = Forward {
         address: Name::new(question.peer.address.to_string()),
@@ -112,7 +112,7 @@ async fn answer(
             return Err(Gone::Refused(Refused::from_frame(&frame).map_err(StreamError::from)?));
         }
         let is_last = matches!(frame.frame_type, FrameType::CONNECTED | FrameType::FOUND);
-        if has_frames {
+        if question.has_frames {
             let telling = async {
                 client.send.write_frame(&frame).await?;
                 if frame.frame_type == FrameType::FOUND { client.send.finish().await } else { Ok(()) }

@@ -193,8 +193,8 @@ async fn serve_raw(shared: &Shared, stream: Stream, id: &Id, connection: &Connec
                 fell_back: None,
             };
             let frame = connect.to_frame();
-            let question =
-                Question { frame, kind: Some(SessionKind::Raw), peer, token: grant.token.as_deref() };
+            let (kind, token) = (Some(SessionKind::Raw), grant.token.as_deref());
+            let question = Question { frame, has_frames: false, kind, peer, token };
             if let Answer::Refused(stream, refused) =
                 forward::ask(shared, stream, elsewhere.relay, &question).await
             {

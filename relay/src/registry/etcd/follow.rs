@@ -69,7 +69,8 @@ impl Follower {
         let mut standing = Standing::default();
         let mut backoff = Backoff::default();
         loop {
-            let Some(end) = ending.run_until_cancelled(self.follow(&mut standing, &mut backoff)).await else {
+            let following = Box::pin(self.follow(&mut standing, &mut backoff));
+            let Some(end) = ending.run_until_cancelled(following).await else {
                 break;
             };
             let Err(error) = end;
@@ -98,7 +99,7 @@ impl Follower {
     async fn leave(&self, standing: &Standing) {
         self.registry.shared.connection.send_modify(|connection| {
             connection.open = None;
-            connection.why = "the relay is stopping".to_owned();
+            "the relay is stopping".clone_into(&mut connection.why);
         });
         if let (Some(store), Some(lease)) = (&standing.store, standing.relay_lease)
             && let Err(error) = store.revoke(lease).await

@@ -17,7 +17,7 @@ use tracing::warn;
 /// How long etcd may take for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long it may take for all there is.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+const LIST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Keys that are read at once.
 const PAGE: i64 = 10_000;
 /// How often an idle connection to etcd is tried, and how long an answer may take.
@@ -232,7 +232,7 @@ impl Store {
                 match self.change(kv, true) {
                     Some(Change::Put(id, holding, revision)) => snapshot.ids.push((id, holding, revision)),
                     Some(Change::Relay(number, Some(entry), _)) => {
-                        drop(snapshot.relays.insert(number, entry))
+                        drop(snapshot.relays.insert(number, entry));
                     }
                     Some(Change::Mark(mark)) => snapshot.mark = mark,
                     Some(Change::Relay(_, None, _) | Change::Deleted(..)) | None => {}

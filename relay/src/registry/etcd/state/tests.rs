@@ -4,7 +4,7 @@ use super::{super::tests::host_key, *};
 use converge_proto::rendezvous::{AgentInfo, Token};
 use proptest::prelude::*;
 
-const GRACE: Duration = Duration::from_secs(600);
+const GRACE: Duration = Duration::from_mins(10);
 
 fn number(number: u16) -> RelayNumber {
     RelayNumber::new(number).unwrap()
