@@ -79,6 +79,9 @@
         if (update.summary !== undefined) {
             document.getElementById("summary").textContent = update.summary;
         }
+        if (update.relays !== undefined) {
+            document.getElementById("relays").innerHTML = update.relays;
+        }
         if (update.pager !== undefined) {
             document.getElementById("pager").innerHTML = update.pager;
         }

@@ -4,14 +4,18 @@
 //! another: the first relay opens a stream to the second ([`links`]) and passes on what the client says ([`forward`]); the
 //! second takes such streams ([`accept`]) and never passes them on itself, so there are no loops and no detours. UDP datagrams of agents
 //! and clients that arrive at the wrong relay go to the right one, too ([`packets`]).
+//!
+//! What is asked of the whole cluster, one relay asks of all others ([`ask`]), and each answers for itself ([`answer`]).
 
 pub(crate) mod accept;
+pub(crate) mod answer;
+pub(crate) mod ask;
 pub(crate) mod forward;
 mod links;
 pub(crate) mod membership;
 mod packets;
 
-pub(crate) use links::Cluster;
+pub(crate) use links::{Cluster, Health};
 
 use converge_certs::cluster::ClusterIdentity;
 use converge_proto::cluster::CLUSTER_ALPN;

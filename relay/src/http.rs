@@ -62,6 +62,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
+/// What other relays of the cluster may ask. None of it is reached from elsewhere.
+pub(crate) fn router_for_relays(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .nest("/api/v1", api::router(&shared))
+        .route("/rows", get(pages::rows))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "this relay does not know what that is\n") })
+        .with_state(shared)
+}
+
 /// What is on the listener that is for metrics alone.
 pub(crate) fn metrics_router(shared: Arc<Shared>) -> Router {
     Router::new()

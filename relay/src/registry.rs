@@ -87,7 +87,12 @@ pub trait Registry: Send + Sync + 'static {
     fn appearances(&self) -> watch::Receiver<u64>;
 
     /// Whether new agents can be given an ID now.
-    fn is_up(&self) -> bool;
+    fn is_up(&self) -> bool {
+        self.outage().is_none()
+    }
+
+    /// Why new agents cannot be given an ID now, when it is so.
+    fn outage(&self) -> Option<String>;
 
     /// Every agent that is at this relay now.
     fn agents(&self) -> Vec<Arc<Agent>>;

@@ -187,7 +187,7 @@ impl Relay {
         });
         shared.cluster = membership.as_ref().map(|membership| membership.cluster.clone());
         shared.downloads = config.downloads.map(Arc::new);
-        shared.pages = Pages::new(config.pages);
+        shared.pages = Pages::new(config.pages, shared.relay_number());
         Ok(Self {
             shared: Arc::new(shared),
             sockets,
@@ -239,7 +239,7 @@ impl Relay {
             shared.spawn(accept_metrics(shared.clone(), for_metrics));
         }
         let showing = shared.clone();
-        shared.spawn(async move { showing.pages.live.run(&showing.directory, &showing.draining).await });
+        shared.spawn(async move { showing.pages.live.run(&showing).await });
         stop.cancelled().await;
 
         info!(sessions = shared.sessions.len(), "stopping");

@@ -15,7 +15,7 @@ use crate::{
     registry::Registry,
     tls::Tls,
 };
-use converge_proto::RelayUrl;
+use converge_proto::{RelayNumber, RelayUrl};
 use std::{
     sync::{
         Arc,
@@ -95,7 +95,7 @@ impl Shared {
             own_url: urls.own,
             tls,
             downloads: None,
-            pages: Pages::new(PagesSettings::default()),
+            pages: Pages::new(PagesSettings::default(), None),
             first_word_timeout,
             access: Access::new(live.clone(), first_word_timeout),
             gate: Gate::new(live.clone()),
@@ -144,9 +144,15 @@ impl Shared {
         self.links.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A number for a new session.
+    /// A number for a new session: in a cluster another one than any of the other relays'.
     pub(crate) fn next_session(&self) -> u64 {
-        self.session_numbers.fetch_add(1, Ordering::Relaxed) + 1
+        let number = self.session_numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        self.relay_number().map_or(number, |relay| session_number(relay, number))
+    }
+
+    /// This relay's number among those that act as one.
+    pub(crate) fn relay_number(&self) -> Option<RelayNumber> {
+        self.cluster.as_ref().map(|cluster| cluster.me())
     }
 
     /// The URL that pages and agents show.
@@ -165,5 +171,35 @@ impl Shared {
             powershell: installer.powershell_line(),
             powershell_agent: installer.powershell_agent_line(),
         }
+    }
+}
+
+/// What is left of a session's number for each relay to count with: in a cluster the bits above are the relay's. With its
+/// twelve bits that is below 2^53, up to which any reader of JSON has whole numbers.
+const SESSION_BITS: u32 = 40;
+
+fn session_number(relay: RelayNumber, number: u64) -> u64 {
+    (u64::from(relay.get()) << SESSION_BITS) | (number & ((1 << SESSION_BITS) - 1))
+}
+
+/// The relay that has given a session its number, where it is one of a cluster's.
+pub(crate) fn relay_of_session(number: u64) -> Option<RelayNumber> {
+    u16::try_from(number >> SESSION_BITS).ok().and_then(RelayNumber::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_sessions_say_whose_they_are_and_are_whole_in_json() {
+        for relay in [RelayNumber::MIN, RelayNumber::MAX] {
+            for number in [1, 77, (1 << SESSION_BITS) - 1] {
+                let session = session_number(relay, number);
+                assert!(session < 1 << 53, "{session}");
+                assert_eq!((relay_of_session(session), session & 0xff_ffff_ffff), (Some(relay), number));
+            }
+        }
+        assert_eq!([1, 77, u64::MAX].map(relay_of_session), [None; 3]);
     }
 }

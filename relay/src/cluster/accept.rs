@@ -1,12 +1,13 @@
 //! Links and streams that other relays open.
 
-use super::{Cluster, packets};
+use super::{Cluster, answer, packets};
 use crate::{
     client_stream::{self, Origin},
-    first_frame,
+    first_frame, http,
     peer::Peer,
     shared::Shared,
 };
+use axum::Router;
 use converge_certs::cluster::peer_number;
 use converge_proto::{
     Frame, FrameType, RelayNumber, cluster::Forward, frame::FrameError, rendezvous::Message,
@@ -18,16 +19,26 @@ use tracing::{debug, warn};
 
 /// Accepts until the relay ends: also one that drains still has agents, to which others lead.
 pub(crate) async fn accept(shared: Arc<Shared>, cluster: Arc<Cluster>, crossing: Crossing) {
+    let services = Services { router: http::router_for_relays(shared.clone()), crossing };
     let accepting = async {
         while let Some(incoming) = cluster.endpoint().accept().await {
-            let (task_shared, crossing) = (shared.clone(), crossing.clone());
-            shared.spawn(async move { serve(&task_shared, incoming, crossing).await });
+            let (task_shared, services) = (shared.clone(), services.clone());
+            shared.spawn(async move { serve(&task_shared, incoming, services).await });
         }
     };
     shared.ending.run_until_cancelled(accepting).await;
 }
 
-async fn serve(shared: &Arc<Shared>, incoming: Incoming, crossing: Crossing) {
+/// What streams of other relays lead to, besides agents.
+#[derive(Clone)]
+struct Services {
+    /// Answers what they ask.
+    router: Router,
+    /// Takes their packets.
+    crossing: Crossing,
+}
+
+async fn serve(shared: &Arc<Shared>, incoming: Incoming, services: Services) {
     let address = incoming.remote_address();
     let connecting = async { incoming.accept()?.await };
     let connection = match tokio::time::timeout(shared.first_word_timeout, connecting).await {
@@ -47,8 +58,8 @@ async fn serve(shared: &Arc<Shared>, incoming: Incoming, crossing: Crossing) {
     let link = Link::quic(connection, None);
     let streams = async {
         while let Ok(stream) = link.accept_stream().await {
-            let (task_shared, crossing) = (shared.clone(), crossing.clone());
-            shared.spawn(async move { take(&task_shared, stream, relay, &crossing).await });
+            let (task_shared, services) = (shared.clone(), services.clone());
+            shared.spawn(async move { take(&task_shared, stream, relay, services).await });
         }
     };
     if shared.ending.run_until_cancelled(streams).await.is_none() {
@@ -60,7 +71,7 @@ async fn serve(shared: &Arc<Shared>, incoming: Incoming, crossing: Crossing) {
 }
 
 /// One stream, by what it begins with.
-async fn take(shared: &Arc<Shared>, mut stream: Stream, relay: RelayNumber, crossing: &Crossing) {
+async fn take(shared: &Arc<Shared>, mut stream: Stream, relay: RelayNumber, services: Services) {
     let first = match first_frame::read(shared, &mut stream).await {
         Ok(frame) => frame,
         Err(error) => return first_frame::refuse_first(stream, &error).await,
@@ -70,15 +81,15 @@ async fn take(shared: &Arc<Shared>, mut stream: Stream, relay: RelayNumber, cros
             let task_shared = shared.clone();
             shared.spawn_session(async move { forwarded(&task_shared, stream, &first, relay).await });
         }
+        FrameType::ASK => answer::serve(shared, services.router, stream, &first, relay).await,
         FrameType::PACKETS => {
-            let taking = packets::take(crossing, &mut stream, relay);
-            match shared.ending.run_until_cancelled(taking).await {
-                Some(Err(error)) => debug!(%relay, %error, "another relay sends no more packets"),
-                Some(Ok(())) | None => {}
+            let taking = packets::take(&services.crossing, &mut stream, relay);
+            if let Some(Err(error)) = shared.ending.run_until_cancelled(taking).await {
+                debug!(%relay, %error, "another relay sends no more packets");
             }
         }
         _ => {
-            let error = first_frame::unexpected(&first, "Forward or Packets");
+            let error = first_frame::unexpected(&first, "Forward, Ask or Packets");
             warn!(%relay, %error, "another relay says what this one does not understand");
             first_frame::refuse(stream, &first_frame::refusal_of(&error)).await;
         }

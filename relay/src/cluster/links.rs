@@ -1,6 +1,6 @@
 //! Links to the other relays: dialed when the first stream is wanted, and kept.
 
-use crate::registry::etcd::RelayEntry;
+use crate::registry::etcd::{Member, RelayEntry};
 use converge_certs::cluster::relay_name;
 use converge_proto::RelayNumber;
 use converge_transport::{CloseCode, Link, Stream};
@@ -30,7 +30,7 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The other relays, as this one reaches them.
 pub(crate) struct Cluster {
-    me: RelayNumber,
+    member: Member,
     endpoint: Endpoint,
     relays: watch::Receiver<Arc<BTreeMap<RelayNumber, RelayEntry>>>,
     pools: Mutex<HashMap<RelayNumber, Arc<Pool>>>,
@@ -97,12 +97,12 @@ pub(crate) struct Health {
 
 impl Cluster {
     pub(crate) fn new(
-        me: RelayNumber,
+        member: Member,
         endpoint: Endpoint,
         relays: watch::Receiver<Arc<BTreeMap<RelayNumber, RelayEntry>>>,
         packets: Arc<AtomicU64>,
     ) -> Self {
-        Self { me, endpoint, relays, pools: Mutex::default(), packets }
+        Self { member, endpoint, relays, pools: Mutex::default(), packets }
     }
 
     /// UDP datagrams that have come here and were another relay's.
@@ -112,7 +112,12 @@ impl Cluster {
 
     /// This relay's number.
     pub(crate) fn me(&self) -> RelayNumber {
-        self.me
+        self.member.number
+    }
+
+    /// What the others are told of this relay.
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
     }
 
     /// For those who accept on it.
@@ -125,10 +130,15 @@ impl Cluster {
         self.relays.borrow().len()
     }
 
+    /// The other relays.
+    pub(crate) fn others(&self) -> Vec<RelayNumber> {
+        self.relays.borrow().keys().copied().filter(|relay| *relay != self.me()).collect()
+    }
+
     /// How each of the other relays is.
     pub(crate) fn health(&self) -> Vec<Health> {
         let relays = self.relays.borrow().clone();
-        let others = relays.iter().filter(|(relay, _)| **relay != self.me);
+        let others = relays.iter().filter(|(relay, _)| **relay != self.me());
         let health = others.map(|(relay, entry)| {
             let pool = self.pools().get(relay).cloned();
             let links = pool.as_ref().map_or_else(Vec::new, |pool| pool.links().clone());

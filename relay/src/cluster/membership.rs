@@ -64,9 +64,9 @@ impl Membership {
         info!(relay = %number, %address, listen = %bound, "one of several relays");
         let url = config.relay_url.as_ref().map(ToString::to_string);
         let member = Member { number, address, url };
-        let (registry, follower) = EtcdRegistry::new(config.etcd.clone(), member, reservation, live);
+        let (registry, follower) = EtcdRegistry::new(config.etcd.clone(), member.clone(), reservation, live);
         let (packets, carrying) = Packets::new(registry.relays());
-        let cluster = Arc::new(Cluster::new(number, endpoint, registry.relays(), packets.taken()));
+        let cluster = Arc::new(Cluster::new(member, endpoint, registry.relays(), packets.taken()));
         let strays: Arc<dyn Strays> =
             if config.forwards_packets { Arc::new(packets) } else { Arc::new(NotForwarded) };
         let format = CidFormat { rotation: Rotation::default(), protection: Protection::derived(identity) };

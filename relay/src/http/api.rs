@@ -5,6 +5,8 @@
 //!
 //! Each request passes, in this order: the rate of its sender, its token ([`authorization`]), the limits of its body, the
 //! check of every value ([`input`]).
+//!
+//! Where several relays act as one, agents and sessions are those of all of them ([`wide`]).
 
 #![allow(unused_qualifications, reason = "what utoipa makes of these types names them in full")]
 
@@ -19,9 +21,11 @@ mod number;
 mod page;
 mod problem;
 mod rate;
+mod relays;
 mod reservations;
 mod sessions;
 mod time;
+mod wide;
 
 use crate::{limits, shared::Shared};
 pub(super) use authorization::is_for_programs_here;
@@ -87,6 +91,7 @@ impl Api {
         (name = "sessions", description = "Connections to them"),
         (name = "reservations", description = "IDs that are kept for jobs that have not started"),
         (name = "events", description = "What happens to agents and sessions"),
+        (name = "relays", description = "Several relays that act as one"),
         (name = "about", description = "The relay itself"),
     ),
 )]
@@ -122,6 +127,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(reservations::list, reservations::create))
         .routes(routes!(reservations::delete))
         .routes(routes!(events::since))
+        .routes(routes!(relays::list))
         .routes(routes!(about::health))
         .routes(routes!(about::version))
         .routes(routes!(about::info))
@@ -180,6 +186,22 @@ mod tests {
                 let is_open = operation["security"] == serde_json::json!([{}]);
                 assert_eq!(is_open, open.contains(&path.as_str()), "{method} {path}");
             }
+        }
+    }
+
+    #[test]
+    fn what_the_description_refers_to_is_in_it() {
+        let text = description();
+        let description: serde_json::Value = serde_json::from_str(text).unwrap();
+        let places: Vec<_> =
+            text.split("\"$ref\": \"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(places.len() > 30, "{places:?}");
+        for place in places {
+            assert!(description.pointer(place).is_some(), "{place}");
+        }
+        for entry in ["Agent", "Session"] {
+            let relay = &description["components"]["schemas"][entry]["properties"]["relay"];
+            assert_eq!(relay["maximum"], 4095, "{entry}");
         }
     }
 

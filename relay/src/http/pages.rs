@@ -16,7 +16,7 @@ mod words;
 pub(super) use about::about;
 pub(super) use agent::agent;
 pub(super) use downloads::downloads;
-pub(super) use sessions::{live, sessions};
+pub(super) use sessions::{live, rows, sessions};
 pub(super) use usage::usage;
 pub(super) use words::{for_browsers, nowhere};
 
@@ -28,6 +28,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
+use converge_proto::RelayNumber;
 use layout::Layout;
 use sessions::Live;
 
@@ -44,8 +45,9 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn new(settings: PagesSettings) -> Self {
-        Self { live: Live::new(&settings), settings }
+    /// For this relay, which is one of several where it has a number.
+    pub(crate) fn new(settings: PagesSettings, relay: Option<RelayNumber>) -> Self {
+        Self { live: Live::new(&settings, relay), settings }
     }
 }
 

@@ -259,7 +259,7 @@ impl EtcdRegistry {
         let (store, _) = self.open()?;
         let until = SystemTime::now() + time;
         let seconds = until.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let lease = store.lease(time).await.map_err(unavailable)?;
+        let lease = store.lease(time).await.map_err(|error| unavailable(&error))?;
         let holding = Holding::Promised { secret, until: seconds };
         match store.claim(&id, 0, &holding, lease).await {
             Ok(Claimed::Yes(revision)) => {
@@ -274,7 +274,7 @@ impl EtcdRegistry {
                         self.learn(&id, current, now);
                         Err(ReserveError::Taken.into())
                     }
-                    Err(error) => Err(unavailable(error).into()),
+                    Err(error) => Err(unavailable(&error).into()),
                     Ok(Claimed::Yes(_)) => Err(ReserveError::Taken.into()),
                 }
             }
@@ -282,7 +282,7 @@ impl EtcdRegistry {
     }
 }
 
-fn unavailable(error: StoreError) -> Unavailable {
+fn unavailable(error: &StoreError) -> Unavailable {
     Unavailable(error.to_string())
 }
 
@@ -306,8 +306,9 @@ impl Registry for EtcdRegistry {
         self.shared.appearances.subscribe()
     }
 
-    fn is_up(&self) -> bool {
-        self.shared.connection.borrow().open.is_some()
+    fn outage(&self) -> Option<String> {
+        let connection = self.shared.connection.borrow();
+        connection.open.is_none().then(|| connection.why.clone())
     }
 
     fn agents(&self) -> Vec<Arc<Agent>> {
@@ -332,7 +333,7 @@ impl Registry for EtcdRegistry {
         Box::pin(async move {
             let Some(revision) = self.state().promise(id) else { return Ok(false) };
             let (store, _) = self.open()?;
-            store.release(id, revision).await.map_err(unavailable)
+            store.release(id, revision).await.map_err(|error| unavailable(&error))
         })
     }
 

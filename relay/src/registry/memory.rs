@@ -96,8 +96,8 @@ impl Registry for MemoryRegistry {
         self.appearances.subscribe()
     }
 
-    fn is_up(&self) -> bool {
-        true
+    fn outage(&self) -> Option<String> {
+        None
     }
 
     fn agents(&self) -> Vec<Arc<Agent>> {

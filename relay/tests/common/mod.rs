@@ -4,6 +4,8 @@
 
 pub mod agent;
 pub mod client;
+pub mod cluster;
+pub mod etcd;
 
 use converge_certs::Identity;
 use converge_proto::{CertificatePin, RelayUrl, rendezvous::messages::Name};
@@ -65,7 +67,7 @@ macro_rules! on_each_carrier {
 
 /// A relay that has not started yet.
 pub struct RelayBuilder {
-    config: Config,
+    pub config: Config,
     sockets: Sockets,
     directory: TempDir,
 }

@@ -12,7 +12,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use converge_proto::version::ProtocolVersion;
+use converge_proto::{RelayNumber, version::ProtocolVersion};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -62,6 +62,10 @@ pub(super) async fn version() -> Json<Version> {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Info {
+    /// Its number, where it is one of several that act as one. The other numbers here are of this relay alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 4095)]
+    relay: Option<u16>,
     /// Its URL, as agents and clients are given it.
     url: String,
     /// Since when it runs.
@@ -89,6 +93,7 @@ pub(super) async fn info(_: MayRead, State(shared): State<Arc<Shared>>) -> Json<
     let event = *shared.directory.journal().latest().borrow();
     let (agents, sessions) = shared.directory.counts();
     Json(Info {
+        relay: shared.relay_number().map(RelayNumber::get),
         url: shared.shown_url().to_string(),
         started: Time(shared.api.started),
         agents,

@@ -1,12 +1,13 @@
 //! What may be asked of agents: to stop, to stay longer, to show something. Of one, or of many at a time.
 
 use super::{
-    agents::find,
+    agents::{Found, find},
     authorization::MayWrite,
     id::AgentId,
     input::{Json as Body, Path},
     number,
     problem::{Kind, Problem, Problems},
+    wide::{self, Reach},
 };
 use crate::{
     access::{Grant, Scope},
@@ -18,6 +19,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use converge_proto::rendezvous::messages::Line;
 use futures_util::future::join_all;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use utoipa::ToSchema;
 
@@ -158,7 +160,13 @@ pub(super) struct Outcomes {
     results: Vec<Outcome>,
 }
 
-async fn ask(shared: &Shared, grant: &Grant, id: &AgentId, action: Action) -> Result<(), Problem> {
+async fn ask(
+    shared: &Shared,
+    reach: Reach,
+    grant: &Grant,
+    id: &AgentId,
+    action: Action,
+) -> Result<(), Problem> {
     let problem = |error: ActionError| {
         let detail = format!("{}: {error}", id.0);
         match error {
@@ -168,17 +176,44 @@ async fn ask(shared: &Shared, grant: &Grant, id: &AgentId, action: Action) -> Re
             ActionError::Refused(_) => Problem::new(Kind::AgentRefuses, detail),
         }
     };
-    find(shared, Scope::ApiWrite, grant, id)?.ask(action).await.map_err(problem)
+    match find(shared, Scope::ApiWrite, reach, grant, id)? {
+        Found::Here(entry) => entry.ask(action).await.map_err(problem),
+        Found::At(relay) => {
+            let (what, body) = written(&action);
+            wide::post(shared, relay, grant, &format!("agents/{}/{what}", id.0), &body).await
+        }
+    }
 }
 
-async fn ask_one(shared: &Shared, grant: &Grant, id: AgentId, action: Action) -> Result<Json<Done>, Problem> {
-    ask(shared, grant, &id, action).await.map(|()| Json(Done { id }))
+/// An action as it is asked for: the last part of its path, and the body.
+fn written(action: &Action) -> (&'static str, Value) {
+    match action {
+        Action::Stop(reason) => ("stop", json!({ "reason": reason.to_string() })),
+        Action::Extend(time) => ("extend", json!({ "seconds": time.as_secs() })),
+        Action::Message(text) => ("message", json!({ "text": text.to_string() })),
+    }
+}
+
+async fn ask_one(
+    shared: &Shared,
+    reach: Reach,
+    grant: &Grant,
+    id: AgentId,
+    action: Action,
+) -> Result<Json<Done>, Problem> {
+    ask(shared, reach, grant, &id, action).await.map(|()| Json(Done { id }))
 }
 
 /// All at once: one that does not answer holds up nobody else.
-async fn ask_many(shared: &Shared, grant: &Grant, ids: Ids, action: Action) -> (StatusCode, Json<Outcomes>) {
+async fn ask_many(
+    shared: &Shared,
+    reach: Reach,
+    grant: &Grant,
+    ids: Ids,
+    action: Action,
+) -> (StatusCode, Json<Outcomes>) {
     let asking = ids.0.into_iter().map(|id| async {
-        let problem = ask(shared, grant, &id, action.clone()).await.err();
+        let problem = ask(shared, reach, grant, &id, action.clone()).await.err();
         Outcome { id, status: problem.as_ref().map_or(200, Problem::status), problem }
     });
     (StatusCode::MULTI_STATUS, Json(Outcomes { results: join_all(asking).await }))
@@ -206,11 +241,12 @@ macro_rules! actions {
         )]
         pub(super) async fn $one(
             MayWrite(grant): MayWrite,
+            reach: Reach,
             Path(id): Path<AgentId>,
             State(shared): State<Arc<Shared>>,
             Body($body): Body<$one_body>,
         ) -> Result<Json<Done>, Problem> {
-            ask_one(&shared, &grant, id, $action).await
+            ask_one(&shared, reach, &grant, id, $action).await
         }
 
         #[doc = $summary_many]
@@ -225,11 +261,12 @@ macro_rules! actions {
         )]
         pub(super) async fn $many(
             MayWrite(grant): MayWrite,
+            reach: Reach,
             State(shared): State<Arc<Shared>>,
             Body($body): Body<$many_body>,
         ) -> (StatusCode, Json<Outcomes>) {
             let action = $action;
-            ask_many(&shared, &grant, $body.ids, action).await
+            ask_many(&shared, reach, &grant, $body.ids, action).await
         }
     )*};
 }

@@ -7,14 +7,16 @@ use super::{
     page::{self, PageSize},
     problem::{Kind, Problem, Problems},
     time::Time,
+    wide::{self, Entry, List, Reach},
 };
 use crate::{
     access::{Grant, Scope},
     directory::{AgentEntry, KnownStatus},
+    registry::Place,
     shared::Shared,
 };
-use axum::{Json, extract::State};
-use converge_proto::{Address, Id};
+use axum::{Json, extract::State, http::Uri};
+use converge_proto::{Address, Id, RelayNumber};
 use converge_transport::Carrier;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{sync::Arc, time::Instant};
@@ -41,6 +43,10 @@ impl From<Carrier> for CarrierName {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Agent {
     id: AgentId,
+    /// At which relay it is, where several act as one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 4095)]
+    relay: Option<u16>,
     /// What a person copies to reach it.
     address: String,
     /// Since when it is here.
@@ -117,6 +123,7 @@ impl Agent {
         let is_web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
         Self {
             id: AgentId(entry.id.clone()),
+            relay: shared.relay_number().map(RelayNumber::get),
             address: address.to_string(),
             since: Time(entry.since),
             carrier: entry.carrier.into(),
@@ -140,13 +147,21 @@ impl Agent {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AgentPage {
     /// In the order of their IDs.
-    agents: Vec<Agent>,
+    #[schema(value_type = Vec<Agent>)]
+    agents: Vec<Entry<Agent>>,
     /// Give this as `after` for the next page; missing on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<AgentId>,
-    /// The number of the last event before this was put together: events behind it are news.
+    /// The number of this relay's last event before this was put together: events behind it are news.
     event: u64,
+    /// Relays of the cluster that have not answered in time: what they have is missing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<u16>, required = false)]
+    unreachable: Vec<u16>,
 }
+
+const AGENTS: List<Id> =
+    List { name: "agents", key: "id", read: |value| value.as_str().and_then(|id| id.parse().ok()) };
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -184,9 +199,12 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
 )]
 pub(super) async fn list(
     MayRead(grant): MayRead,
+    reach: Reach,
+    uri: Uri,
     Query(query): Query<AgentQuery>,
     State(shared): State<Arc<Shared>>,
 ) -> Json<AgentPage> {
+    let asking = AGENTS.ask(&shared, reach, &grant, &uri);
     let directory = &shared.directory;
     let event = *directory.journal().latest().borrow();
     let contains = query.contains.map(|words| words.to_lowercase());
@@ -208,8 +226,11 @@ pub(super) async fn list(
         |after: Option<&Id>, limit| directory.agents(after, limit),
         is_wanted,
     );
-    let agents = entries.iter().map(|entry| Agent::new(&shared, entry)).collect();
-    Json(AgentPage { agents, next: next.map(AgentId), event })
+    let here = entries.iter().map(|entry| (entry.id.clone(), Entry::Here(Agent::new(&shared, entry))));
+    let here = wide::Part { entries: here.collect(), next };
+    let (there, unreachable) = asking.await;
+    let (agents, next) = wide::merge(here, there, query.limit);
+    Json(AgentPage { agents, next: next.map(AgentId), event, unreachable })
 }
 
 /// One agent
@@ -223,19 +244,41 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     MayRead(grant): MayRead,
+    reach: Reach,
     Path(id): Path<AgentId>,
     State(shared): State<Arc<Shared>>,
-) -> Result<Json<Agent>, Problem> {
-    find(&shared, Scope::ApiRead, &grant, &id).map(|entry| Json(Agent::new(&shared, &entry)))
+) -> Result<Json<Entry<Agent>>, Problem> {
+    match find(&shared, Scope::ApiRead, reach, &grant, &id)? {
+        Found::Here(entry) => Ok(Json(Entry::Here(Agent::new(&shared, &entry)))),
+        Found::At(relay) => {
+            let there = wide::get(&shared, relay, &grant, &format!("agents/{}", id.0)).await?;
+            Ok(Json(Entry::There(there)))
+        }
+    }
+}
+
+/// Where an agent was found.
+pub(super) enum Found {
+    Here(Arc<AgentEntry>),
+    At(RelayNumber),
 }
 
 pub(super) fn find(
     shared: &Shared,
     scope: Scope,
+    reach: Reach,
     grant: &Grant,
     id: &AgentId,
-) -> Result<Arc<AgentEntry>, Problem> {
+) -> Result<Found, Problem> {
     authorization::admit(shared, scope, grant, &id.0)?;
-    let missing = || Problem::new(Kind::NoSuchAgent, format!("no agent has the ID {}", id.0));
-    shared.directory.agent(&id.0).ok_or_else(missing)
+    if let Some(entry) = shared.directory.agent(&id.0) {
+        return Ok(Found::Here(entry));
+    }
+    match shared.registry.find(&id.0) {
+        // Where its relay has gone, the ID is only kept for it.
+        Some(Place::At(elsewhere)) if reach.has_other(shared, elsewhere.relay) => {
+            Ok(Found::At(elsewhere.relay))
+        }
+        _ => Err(Problem::new(Kind::NoSuchAgent, format!("no agent has the ID {}", id.0))),
+    }
 }

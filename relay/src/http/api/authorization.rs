@@ -3,10 +3,13 @@
 //! On a relay that only its own machine can reach, and that knows no tokens, every program there may, but no web page: a
 //! page in a browser on that machine could otherwise have its scripts ask for anything. Everywhere else
 //! [`Access`](crate::access::Access) decides, which wants a token unless the operator has said otherwise.
+//!
+//! Another relay of the cluster asks on behalf of somebody whom it has let in by these rules, and says what they may.
 
 use super::problem::{Kind, Problem};
 use crate::{
     access::{Auth, Credentials, Grant, Refusal, Scope},
+    cluster::answer::FromRelay,
     http::Connection,
     shared::Shared,
 };
@@ -64,6 +67,13 @@ pub(in crate::http) fn is_for_programs_here(
 }
 
 async fn check(parts: &Parts, shared: &Shared, scope: Scope) -> Result<Grant, Problem> {
+    if let Some(from) = parts.extensions.get::<FromRelay>() {
+        return if scope == Scope::ApiRead || from.may_write {
+            Ok(from.grant.clone())
+        } else {
+            Err(Problem::new(Kind::Forbidden, "the relay that asks says that this is for reading only"))
+        };
+    }
     let peer = peer(parts).ok_or_else(|| Problem::new(Kind::Forbidden, "nobody knows where you are"))?;
     if shared.access.settings().auth(scope) == Auth::None {
         refuse_other_pages(&parts.uri, &parts.headers)?;

@@ -5,8 +5,8 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
-use std::{collections::BTreeMap, time::Duration};
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 use utoipa::{
     IntoResponses, ToSchema,
     openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, response},
@@ -16,15 +16,15 @@ use utoipa::{
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// An error, for programs and for people.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Problem {
     /// What kind of problem, for programs.
     #[serde(rename = "type")]
     #[schema(format = "uri", example = "urn:converge:problem:no-such-agent")]
     kind: String,
     /// The kind in words.
-    #[schema(example = "There is no such agent")]
-    title: &'static str,
+    #[schema(value_type = String, example = "There is no such agent")]
+    title: Cow<'static, str>,
     /// The status of the answer again.
     #[schema(minimum = 400, maximum = 599, example = 404)]
     status: u16,
@@ -32,7 +32,8 @@ pub(super) struct Problem {
     #[schema(example = "no agent has the ID build")]
     detail: String,
     /// What to do about it.
-    advice: &'static str,
+    #[schema(value_type = String)]
+    advice: Cow<'static, str>,
     #[serde(skip)]
     retry_after: Option<Duration>,
 }
@@ -124,6 +125,9 @@ kinds! {
     /// What keeps the IDs of a cluster does not answer.
     NoRegistry "no-registry" SERVICE_UNAVAILABLE "The cluster's registry is away",
         "try again in a moment; what is here goes on meanwhile";
+    /// The relay of the cluster that has what was asked for does not answer.
+    RelayAway "relay-away" SERVICE_UNAVAILABLE "The relay that has it does not answer",
+        "try again in a moment; GET relays says how each relay is";
     /// The relay is about to end.
     Stopping "stopping" SERVICE_UNAVAILABLE "The relay is stopping",
         "try again in a moment";
@@ -142,10 +146,10 @@ impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("urn:converge:problem:{}", kind.name()),
-            title: kind.title(),
+            title: kind.title().into(),
             status: kind.status().as_u16(),
             detail: detail.into(),
-            advice: kind.advice(),
+            advice: kind.advice().into(),
             retry_after: None,
         }
     }

@@ -1,6 +1,6 @@
 //! How often one sender may ask.
 
-use crate::{http::Connection, limits};
+use crate::{cluster::answer::FromRelay, http::Connection, limits};
 use axum::{extract::Request, http::header};
 use sha2::{Digest, Sha256};
 use std::{
@@ -23,6 +23,10 @@ impl Rate {
     /// # Errors
     /// How long to wait, when it is too early.
     pub(super) fn check(&self, request: &Request) -> Result<(), Duration> {
+        // It was counted where it has come to the cluster.
+        if request.extensions().get::<FromRelay>().is_some() {
+            return Ok(());
+        }
         let connection = request.extensions().get::<Connection>();
         let network = connection.map(|connection| network(connection.peer.address.ip())).unwrap_or_default();
         // A wrong token is a sender of its own only as long as it stays the same; guesses are slowed down elsewhere.

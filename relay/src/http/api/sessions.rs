@@ -9,10 +9,15 @@ use super::{
     page::{self, PageSize},
     problem::{Kind, Problem, Problems},
     time::Time,
+    wide::{self, Entry, List, Reach},
 };
-use crate::{access::Scope, directory::SessionEntry, shared::Shared};
-use axum::{Json, extract::State};
-use converge_proto::rendezvous::SessionKind;
+use crate::{
+    access::Scope,
+    directory::SessionEntry,
+    shared::{Shared, relay_of_session},
+};
+use axum::{Json, extract::State, http::Uri};
+use converge_proto::{RelayNumber, rendezvous::SessionKind};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -22,6 +27,10 @@ use utoipa::{IntoParams, ToSchema};
 pub(super) struct Session {
     /// The relay's number for it, also in the logs of relay and agent.
     number: u64,
+    /// At which relay it and its agent are, where several act as one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 4095)]
+    relay: Option<u16>,
     /// The agent's ID.
     id: AgentId,
     /// Whether it can outlive its links.
@@ -44,6 +53,7 @@ impl From<&Arc<SessionEntry>> for Session {
     fn from(entry: &Arc<SessionEntry>) -> Self {
         Self {
             number: entry.number,
+            relay: relay_of_session(entry.number).map(RelayNumber::get),
             id: AgentId(entry.id.clone()),
             resumable: entry.kind == SessionKind::Resumable,
             since: Time(entry.since),
@@ -59,14 +69,21 @@ impl From<&Arc<SessionEntry>> for Session {
 /// Some of the sessions.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SessionPage {
-    /// In the order in which they began.
-    sessions: Vec<Session>,
+    /// In the order of their numbers: those of one relay in the order in which they began.
+    #[schema(value_type = Vec<Session>)]
+    sessions: Vec<Entry<Session>>,
     /// Give this as `after` for the next page; missing on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
-    /// The number of the last event before this was put together: events behind it are news.
+    /// The number of this relay's last event before this was put together: events behind it are news.
     event: u64,
+    /// Relays of the cluster that have not answered in time: what they have is missing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<u16>, required = false)]
+    unreachable: Vec<u16>,
 }
+
+const SESSIONS: List<u64> = List { name: "sessions", key: "number", read: serde_json::Value::as_u64 };
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -94,9 +111,12 @@ pub(super) struct SessionQuery {
 )]
 pub(super) async fn list(
     MayRead(grant): MayRead,
+    reach: Reach,
+    uri: Uri,
     Query(query): Query<SessionQuery>,
     State(shared): State<Arc<Shared>>,
 ) -> Json<SessionPage> {
+    let asking = SESSIONS.ask(&shared, reach, &grant, &uri);
     let directory = &shared.directory;
     let event = *directory.journal().latest().borrow();
     let is_wanted = |entry: &Arc<SessionEntry>| {
@@ -111,7 +131,11 @@ pub(super) async fn list(
         |after: Option<&u64>, limit| directory.sessions(after.copied(), limit),
         is_wanted,
     );
-    Json(SessionPage { sessions: entries.iter().map(Session::from).collect(), next, event })
+    let here = entries.iter().map(|entry| (entry.number, Entry::Here(Session::from(entry))));
+    let here = wide::Part { entries: here.collect(), next };
+    let (there, unreachable) = asking.await;
+    let (sessions, next) = wide::merge(here, there, query.limit);
+    Json(SessionPage { sessions, next, event, unreachable })
 }
 
 /// One session
@@ -126,11 +150,16 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     MayRead(grant): MayRead,
+    reach: Reach,
     Path(number): Path<u64>,
     State(shared): State<Arc<Shared>>,
-) -> Result<Json<Session>, Problem> {
+) -> Result<Json<Entry<Session>>, Problem> {
+    if let Some(relay) = relay_of_session(number).filter(|relay| reach.has_other(&shared, *relay)) {
+        let there = wide::get(&shared, relay, &grant, &format!("sessions/{number}")).await?;
+        return Ok(Json(Entry::There(there)));
+    }
     let missing = || Problem::new(Kind::NoSuchSession, format!("there is no session {number} now"));
     let session = shared.directory.session(number).ok_or_else(missing)?;
     authorization::admit(&shared, Scope::ApiRead, &grant, &session.id)?;
-    Ok(Json(Session::from(&session)))
+    Ok(Json(Entry::Here(Session::from(&session))))
 }

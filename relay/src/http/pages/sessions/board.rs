@@ -1,8 +1,11 @@
 //! A row for each agent, kept up to date by the directory's journal.
 
-use super::row::{Row, Shows};
+use super::{
+    relays::RelayLine,
+    row::{Row, Shows},
+};
 use crate::directory::Directory;
-use converge_proto::Id;
+use converge_proto::{Id, RelayNumber};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Events, agents or sessions that are read at once.
@@ -13,6 +16,10 @@ const CHUNK: usize = 1024;
 pub(super) struct Board {
     /// The latest event that the rows know of; `None` before the first look.
     seen: Option<u64>,
+    /// Which relay it is, where several act as one.
+    relay: Option<RelayNumber>,
+    /// Rows that were made so far.
+    stamps: u64,
     snapshot: Snapshot,
 }
 
@@ -26,14 +33,27 @@ pub(super) struct Snapshot {
     pub(super) rows: Arc<Vec<Arc<Row>>>,
     pub(super) sessions: usize,
     pub(super) shows: Shows,
+    /// The relays that act as one; none where one is alone.
+    pub(super) relays: Arc<Vec<RelayLine>>,
+}
+
+impl Snapshot {
+    /// Of nothing.
+    pub(super) fn empty(shows: Shows) -> Self {
+        let (rows, relays) = (Arc::default(), Arc::default());
+        Self { version: 0, layout: 0, rows, sessions: 0, shows, relays }
+    }
 }
 
 impl Board {
     pub(super) fn new(shows: Shows) -> Self {
-        Self {
-            seen: None,
-            snapshot: Snapshot { version: 0, layout: 0, rows: Arc::default(), sessions: 0, shows },
-        }
+        Self { seen: None, relay: None, stamps: 0, snapshot: Snapshot::empty(shows) }
+    }
+
+    /// The same for one of several relays.
+    pub(super) fn at(mut self, relay: Option<RelayNumber>) -> Self {
+        self.relay = relay;
+        self
     }
 
     /// Takes over what has happened since the last look. Costs as much as has happened; only the first look, and one that
@@ -56,11 +76,6 @@ impl Board {
             before.1 == self.snapshot.layout || before.0 != self.snapshot.version,
             "a layout is a change"
         );
-        self.snapshot.clone()
-    }
-
-    /// What the last look has seen.
-    pub(super) fn latest(&self) -> Snapshot {
         self.snapshot.clone()
     }
 
@@ -91,11 +106,10 @@ impl Board {
                 break;
             }
             for agent in agents {
-                let row = Row::new(&agent, self.snapshot.shows);
+                let row = Row::new(&agent, self.snapshot.shows, self.relay);
                 let known = self.place(&row.id).ok().and_then(|place| self.snapshot.rows.get(place));
-                rows.push(
-                    known.filter(|known| known.is_like(&row)).cloned().unwrap_or_else(|| Arc::new(row)),
-                );
+                let known = known.filter(|known| known.is_like(&row)).cloned();
+                rows.push(known.unwrap_or_else(|| self.stamped(row)));
             }
         }
         self.snapshot.rows = Arc::new(rows);
@@ -103,9 +117,15 @@ impl Board {
         self.snapshot.layout += 1;
     }
 
+    fn stamped(&mut self, mut row: Row) -> Arc<Row> {
+        self.stamps += 1;
+        row.stamp = self.stamps;
+        Arc::new(row)
+    }
+
     fn refresh(&mut self, id: &Id, directory: &Directory) {
         let place = self.place(id);
-        let row = directory.agent(id).map(|agent| Row::new(&agent, self.snapshot.shows));
+        let row = directory.agent(id).map(|agent| Row::new(&agent, self.snapshot.shows, self.relay));
         match (place, row) {
             (Err(_), None) => return,
             (Ok(place), None) => {
@@ -113,7 +133,8 @@ impl Board {
                 self.snapshot.layout += 1;
             }
             (Err(place), Some(row)) => {
-                Arc::make_mut(&mut self.snapshot.rows).insert(place, Arc::new(row));
+                let row = self.stamped(row);
+                Arc::make_mut(&mut self.snapshot.rows).insert(place, row);
                 self.snapshot.layout += 1;
             }
             (Ok(place), Some(row)) => {
@@ -124,8 +145,9 @@ impl Board {
                 if !known.is_found_like(&row) {
                     self.snapshot.layout += 1;
                 }
+                let row = self.stamped(row);
                 if let Some(known) = Arc::make_mut(&mut self.snapshot.rows).get_mut(place) {
-                    *known = Arc::new(row);
+                    *known = row;
                 }
             }
         }

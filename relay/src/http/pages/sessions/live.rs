@@ -1,19 +1,21 @@
 //! The page of sessions as it changes, as server-sent events.
 //!
 //! One task looks at the board once a second, as long as anybody watches; each browser is told what of that is in its
-//! window. So a browser hears something at most once a second, and a second without news costs it nothing.
+//! window. So a browser hears something at most once a second, and a second without news costs it nothing. Another task asks
+//! the other relays of a cluster, once for all browsers.
 
 use super::{
-    board::{Board, Snapshot},
+    board::Snapshot,
     gate,
+    others::{self, POLL},
     row::Shows,
     unix_now,
     view::View,
+    whole::{Around, Whole},
     window::{Update, Window},
 };
 use crate::{
     accept::refusal,
-    directory::Directory,
     http::{Connection, pages::PagesSettings},
     limits::Stay,
     shared::Shared,
@@ -27,17 +29,17 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
+use converge_proto::RelayNumber;
 use futures_util::{Stream, stream};
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior},
 };
-use tokio_util::sync::CancellationToken;
 
 /// How often a browser is told something.
 const TICK: Duration = Duration::from_secs(1);
@@ -51,17 +53,22 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Who watches, and what there is to see.
 #[derive(Debug)]
 pub(crate) struct Live {
-    board: Mutex<Board>,
+    whole: Mutex<Whole>,
     ticks: watch::Sender<u64>,
     somebody: Notify,
+    somebody_for_others: Notify,
+    /// Held while the other relays are asked, with when they have been the last time: whoever waits for it need not ask.
+    pub(super) asked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Live {
-    pub(crate) fn new(settings: &PagesSettings) -> Self {
+    pub(crate) fn new(settings: &PagesSettings, relay: Option<RelayNumber>) -> Self {
         Self {
-            board: Mutex::new(Board::new(Shows::new(settings))),
+            whole: Mutex::new(Whole::new(Shows::new(settings), relay)),
             ticks: watch::Sender::new(0),
             somebody: Notify::new(),
+            somebody_for_others: Notify::new(),
+            asked: tokio::sync::Mutex::default(),
         }
     }
 
@@ -71,17 +78,27 @@ impl Live {
     }
 
     /// Everything as it is now.
-    pub(super) fn look(&self, directory: &Directory) -> Snapshot {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).look(directory)
+    pub(super) fn look(&self, shared: &Shared) -> Snapshot {
+        let around = shared.cluster.as_ref().map(|cluster| Around {
+            me: cluster.me(),
+            is_draining: shared.draining.is_cancelled(),
+            has_registry: shared.registry.is_up(),
+            others: cluster.health().into_iter().map(|one| (one.relay, one.entry.draining)).collect(),
+        });
+        self.whole().look(&shared.directory, around.as_ref())
     }
 
-    /// The board's last state, without a look at the directory.
+    /// The last state, without a look at the directory.
     fn latest(&self) -> Snapshot {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner).latest()
+        self.whole().latest()
     }
 
-    /// Keeps browsers up to date until `end`.
-    pub(crate) async fn run(&self, directory: &Directory, end: &CancellationToken) {
+    pub(super) fn whole(&self) -> MutexGuard<'_, Whole> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps browsers up to date until the relay drains.
+    pub(crate) async fn run(&self, shared: &Shared) {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ticking = async {
@@ -90,11 +107,23 @@ impl Live {
                     self.somebody.notified().await;
                 }
                 interval.tick().await;
-                let version = self.look(directory).version;
+                let version = self.look(shared).version;
                 self.ticks.send_if_modified(|told| std::mem::replace(told, version) != version);
             }
         };
-        end.run_until_cancelled(ticking).await;
+        let asking = async {
+            if shared.cluster.is_none() {
+                return;
+            }
+            loop {
+                if self.ticks.receiver_count() == 0 {
+                    self.somebody_for_others.notified().await;
+                }
+                others::ask_lately(shared).await;
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        shared.draining.run_until_cancelled(async { tokio::join!(ticking, asking) }).await;
     }
 }
 
@@ -115,7 +144,9 @@ pub(in crate::http) async fn live(
     // Subscribed before the first look, so that nothing falls between the two.
     let ticks = shared.pages.live.ticks.subscribe();
     shared.pages.live.somebody.notify_one();
-    shared.pages.live.look(&shared.directory);
+    shared.pages.live.somebody_for_others.notify_one();
+    others::ask_lately(&shared).await;
+    shared.pages.live.look(&shared);
     let browser = Browser {
         window: Window::new(View::parse(uri.query().unwrap_or_default())),
         is_new: true,

@@ -6,7 +6,8 @@ use crate::{
     http::pages::{HiddenField, PagesSettings, size::size},
 };
 use askama::Template;
-use converge_proto::Id;
+use converge_proto::{Id, RelayNumber};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -75,6 +76,8 @@ impl Shows {
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) id: Id,
+    /// Grows from each row that a board makes to the next.
+    pub(super) stamp: u64,
     said: Said,
     /// What searches look at, in lower case.
     text: String,
@@ -82,10 +85,13 @@ pub(super) struct Row {
     html: OnceLock<String>,
 }
 
-/// What is shown.
-#[derive(Debug, PartialEq, Eq)]
+/// What is shown; also what one relay tells another of its agents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Said {
+    #[serde(serialize_with = "write_id", deserialize_with = "read_id")]
     id: Id,
+    /// Where it is, where several relays act as one.
+    relay: Option<u16>,
     job: Option<String>,
     job_url: Option<String>,
     ci: Option<String>,
@@ -105,7 +111,7 @@ pub(super) struct Said {
     claims: Vec<(String, String)>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SaidSession {
     software: String,
     carrier: String,
@@ -114,8 +120,18 @@ struct SaidSession {
 }
 
 impl Row {
-    pub(super) fn new(agent: &AgentEntry, shows: Shows) -> Self {
-        let said = Said::new(agent, shows);
+    pub(super) fn new(agent: &AgentEntry, shows: Shows, relay: Option<RelayNumber>) -> Self {
+        Self::of(Said::new(agent, shows, relay))
+    }
+
+    /// What another relay shows of an agent, without what this one hides.
+    pub(super) fn from_elsewhere(mut said: Said, shows: Shows, relay: RelayNumber) -> Self {
+        said.relay = Some(relay.get());
+        said.hide(shows);
+        Self::of(said)
+    }
+
+    fn of(said: Said) -> Self {
         let claims = said.claims.iter().map(|(_, value)| value);
         let texts = [&said.job, &said.ci, &said.host, &said.platform, &said.address].into_iter().flatten();
         let mut text = said.id.to_string();
@@ -123,7 +139,12 @@ impl Row {
             text.push('\n');
             text.push_str(&more.to_lowercase());
         }
-        Self { id: agent.id.clone(), said, text, html: OnceLock::new() }
+        Self { id: said.id.clone(), stamp: 0, said, text, html: OnceLock::new() }
+    }
+
+    /// What it shows.
+    pub(super) fn said(&self) -> &Said {
+        &self.said
     }
 
     /// Whether the row would look the same.
@@ -173,12 +194,13 @@ impl Row {
 }
 
 impl Said {
-    fn new(agent: &AgentEntry, shows: Shows) -> Self {
+    fn new(agent: &AgentEntry, shows: Shows, relay: Option<RelayNumber>) -> Self {
         let info = &agent.info;
         let all_sessions = if shows.clients { agent.sessions() } else { Vec::new() };
         let status = agent.status().filter(|_| shows.expires);
         Self {
             id: agent.id.clone(),
+            relay: relay.map(RelayNumber::get),
             job: shown(shows.job, info.job.as_ref()),
             job_url: info.job_url.as_ref().filter(|_| shows.job).and_then(|url| harmless_url(url.as_str())),
             ci: shown(shows.job, info.ci.as_ref()),
@@ -201,6 +223,41 @@ impl Said {
             held: status.is_some_and(|status| status.is_held),
             claims: if shows.claims { claims(agent) } else { Vec::new() },
         }
+    }
+
+    /// Takes out what is not to be shown.
+    fn hide(&mut self, shows: Shows) {
+        if !shows.job {
+            (self.job, self.job_url, self.ci) = (None, None, None);
+        }
+        if !shows.host {
+            self.host = None;
+        }
+        if !shows.os {
+            self.platform = None;
+        }
+        if !shows.carrier {
+            self.carrier = None;
+        }
+        if !shows.clients {
+            (self.users, self.session_count, self.more_sessions) = (None, 0, 0);
+            self.sessions.clear();
+        }
+        if !shows.bytes {
+            self.bytes = None;
+        }
+        if !shows.expires {
+            (self.expires, self.clock, self.held) = (None, None, false);
+        }
+        if !shows.claims {
+            self.claims.clear();
+        }
+        if !shows.addresses {
+            self.address = None;
+            self.sessions.iter_mut().for_each(|session| session.address = None);
+        }
+        // Another version of this program may have other thoughts about what is harmless.
+        self.job_url = self.job_url.take().and_then(|url| harmless_url(&url));
     }
 
     fn clients(&self) -> String {
@@ -226,6 +283,14 @@ impl SaidSession {
             address: shows.addresses.then(|| session.peer.address.ip().to_string()),
         }
     }
+}
+
+fn write_id<S: Serializer>(id: &Id, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+fn read_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
 /// Which clock it is that ends the agent.

@@ -31,7 +31,7 @@ fn peer(carrier: Carrier) -> Peer {
     Peer::new("192.0.2.1:1000".parse().unwrap(), carrier)
 }
 
-fn enter(directory: &Directory, number: u64, id: &str, info: AgentInfo) -> AgentStay {
+pub(super) fn enter(directory: &Directory, number: u64, id: &str, info: AgentInfo) -> AgentStay {
     let carrier = if number.is_multiple_of(2) { Carrier::Quic } else { Carrier::WebSocket };
     directory.enter(NewAgent {
         number: LinkNumber(number),
@@ -43,7 +43,7 @@ fn enter(directory: &Directory, number: u64, id: &str, info: AgentInfo) -> Agent
     })
 }
 
-fn many(directory: &Directory, count: u64) -> Vec<AgentStay> {
+pub(super) fn many(directory: &Directory, count: u64) -> Vec<AgentStay> {
     let info = |number: u64| AgentInfo {
         host: Some(Name::new(format!("runner-{}", number % 7))),
         platform: Some(Name::new("linux x86_64")),
@@ -55,7 +55,7 @@ fn many(directory: &Directory, count: u64) -> Vec<AgentStay> {
     (0..count).map(|number| enter(directory, number, &format!("a{number:05}"), info(number))).collect()
 }
 
-fn begin(directory: &Directory, number: u64, id: &str) -> crate::directory::SessionStay {
+pub(super) fn begin(directory: &Directory, number: u64, id: &str) -> crate::directory::SessionStay {
     directory.begin(NewSession {
         number,
         id: id.parse().unwrap(),

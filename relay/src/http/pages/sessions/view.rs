@@ -1,6 +1,10 @@
 //! What of the board one page shows: a search, filters, and a part of what they find.
 
-use super::{board::Snapshot, row::Row};
+use super::{
+    board::Snapshot,
+    relays::RelayLine,
+    row::{Row, Shows},
+};
 use askama::Template;
 use std::sync::Arc;
 use url::form_urlencoded;
@@ -52,6 +56,13 @@ struct Pager {
     pages: usize,
     before: String,
     after: String,
+}
+
+#[derive(Template)]
+#[template(path = "relays.html")]
+struct RelaysHtml<'a> {
+    relays: &'a [RelayLine],
+    shows: Shows,
 }
 
 impl View {
@@ -143,10 +154,14 @@ impl View {
     }
 }
 
+/// So many, in words.
+pub(super) fn count(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 impl Shown {
     /// How many there are, in words.
     pub(super) fn summary(&self, snapshot: &Snapshot) -> String {
-        let count = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
         let all = snapshot.rows.len();
         let jobs = if self.matching == all {
             count(all, "job")
@@ -158,6 +173,12 @@ impl Shown {
         } else {
             jobs
         }
+    }
+
+    /// The relays that act as one, and how each is.
+    pub(super) fn relays(snapshot: &Snapshot) -> String {
+        let (relays, shows) = (&*snapshot.relays, snapshot.shows);
+        RelaysHtml { relays, shows }.render().unwrap_or_default().trim().to_owned()
     }
 
     /// The way to the other pages.

@@ -21,6 +21,7 @@ struct Told {
     layout: u64,
     shown: Shown,
     summary: String,
+    relays: String,
     pager: String,
 }
 
@@ -35,6 +36,8 @@ pub(super) struct Update {
     rows: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relays: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pager: Option<String>,
 }
@@ -52,6 +55,7 @@ impl Window {
         }
         let shown = self.shown(snapshot);
         let (summary, pager) = (shown.summary(snapshot), shown.pager(&self.view));
+        let relays = Shown::relays(snapshot);
         let before = self.told.take();
         let known: HashMap<_, _> =
             before.iter().flat_map(|told| &told.shown.rows).map(|row| (&row.id, row)).collect();
@@ -64,9 +68,14 @@ impl Window {
             order: (!has_order).then(|| order.iter().map(ToString::to_string).collect()),
             rows: shown.rows.iter().filter(is_new).map(html).collect(),
             summary: before.as_ref().is_none_or(|told| told.summary != summary).then(|| summary.clone()),
+            relays: before
+                .as_ref()
+                .map_or(!relays.is_empty(), |told| told.relays != relays)
+                .then(|| relays.clone()),
             pager: before.as_ref().is_none_or(|told| told.pager != pager).then(|| pager.clone()),
         };
-        self.told = Some(Told { version: snapshot.version, layout: snapshot.layout, shown, summary, pager });
+        let (version, layout) = (snapshot.version, snapshot.layout);
+        self.told = Some(Told { version, layout, shown, summary, relays, pager });
         (update != Update::default()).then_some(update)
     }
 
