@@ -10,6 +10,7 @@ use crate::{
 use converge_proto::RelayUrl;
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal, Write},
     time::{Duration, SystemTime},
 };
@@ -110,17 +111,30 @@ async fn again<'a>(operator: &'a Operator, connection: &mut Connection<'a>) -> R
 
 /// All pages of both lists, as one object.
 async fn fetch(connection: &mut Connection<'_>) -> Result<Value, ClientError> {
-    let (agents, event) = all(connection, "agents").await?;
-    let (sessions, _) = all(connection, "sessions").await?;
-    Ok(json!({ "event": event, "agents": agents, "sessions": sessions }))
+    let mut unreachable = BTreeSet::new();
+    let (agents, event) = all(connection, "agents", &mut unreachable).await?;
+    let (sessions, _) = all(connection, "sessions", &mut unreachable).await?;
+    let mut listing = json!({ "event": event, "agents": agents, "sessions": sessions });
+    if let Some(listing) = listing.as_object_mut().filter(|_| !unreachable.is_empty()) {
+        listing.insert("unreachable".to_owned(), json!(unreachable));
+    }
+    Ok(listing)
 }
 
-async fn all(connection: &mut Connection<'_>, what: &str) -> Result<(Vec<Value>, Value), ClientError> {
+async fn all(
+    connection: &mut Connection<'_>,
+    what: &str,
+    unreachable: &mut BTreeSet<u64>,
+) -> Result<(Vec<Value>, Value), ClientError> {
     let (mut entries, mut first_event, mut after) = (Vec::new(), None, String::new());
     loop {
         let mut page = connection.get(&format!("{what}?limit=1000{after}")).await?;
         let mut take = |name: &str| page.get_mut(name).map(Value::take).unwrap_or_default();
         first_event.get_or_insert_with(|| take("event"));
+        // Relays of a cluster whose part is missing.
+        if let Value::Array(relays) = take("unreachable") {
+            unreachable.extend(relays.iter().filter_map(Value::as_u64));
+        }
         if let Value::Array(more) = take(what) {
             entries.extend(more);
         }

@@ -17,17 +17,40 @@ pub(super) fn of(listing: &Value, columns: Option<usize>, now: SystemTime) -> St
     let agents: Vec<Vec<String>> = rows("agents").iter().map(|agent| agent_row(agent, now)).collect();
     let sessions: Vec<Vec<String>> =
         rows("sessions").iter().map(|session| session_row(session, now)).collect();
+    let missing: Vec<_> = rows("unreachable").iter().map(text).collect();
+    let missing = match missing.as_slice() {
+        [] => String::new(),
+        relays => format!("\nwithout what is at these relays, which do not answer: {}\n", relays.join(", ")),
+    };
     if agents.is_empty() && sessions.is_empty() {
-        return "no agents\n".to_owned();
+        return format!("no agents\n{missing}");
     }
-    let mut text =
-        table(&["AGENT", "JOB", "HOST", "BY", "FOR", "SESSIONS", "UP", "DOWN", "ENDS IN"], &agents, columns);
+    let heads = ["AGENT", "JOB", "HOST", "BY", "FOR", "SESSIONS", "UP", "DOWN", "ENDS IN"];
+    let mut text = with_relays(&heads, agents, &rows("agents"), columns);
     if !sessions.is_empty() {
         text.push('\n');
         let heads = ["SESSION", "AGENT", "FROM", "BY", "FOR", "PROGRAM", "UP", "DOWN"];
-        text.push_str(&table(&heads, &sessions, columns));
+        text.push_str(&with_relays(&heads, sessions, &rows("sessions"), columns));
     }
-    text
+    text + &missing
+}
+
+/// A table that says at which relay each is, where several act as one.
+fn with_relays(
+    heads: &[&str],
+    mut rows: Vec<Vec<String>>,
+    entries: &[Value],
+    columns: Option<usize>,
+) -> String {
+    let mut heads = heads.to_vec();
+    if entries.iter().any(|entry| entry["relay"].is_u64()) {
+        // Behind what it is called.
+        heads.insert(1, "RELAY");
+        for (row, entry) in rows.iter_mut().zip(entries) {
+            row.insert(1, text(&entry["relay"]));
+        }
+    }
+    table(&heads, &rows, columns)
 }
 
 fn agent_row(agent: &Value, now: SystemTime) -> Vec<String> {
@@ -169,6 +192,19 @@ mod tests {
         assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
         assert!(narrow.contains("build") && narrow.contains('…'), "{narrow}");
         assert_eq!(of(&json!({"agents": [], "sessions": []}), None, now), "no agents\n");
+    }
+
+    #[test]
+    fn relay_is_told_where_there_are_several() {
+        let now = moment("2026-11-21T14:10:05Z").unwrap();
+        assert!(!of(&listing(), None, now).contains("RELAY"));
+        let mut of_two = listing();
+        of_two["agents"][0]["relay"] = json!(12);
+        of_two["unreachable"] = json!([2, 7]);
+        let text = of(&of_two, None, now);
+        assert!(text.ends_with("\nwithout what is at these relays, which do not answer: 2, 7\n"), "{text}");
+        let [heads, row] = [0, 1].map(|line| text.lines().nth(line).unwrap().split_whitespace().nth(1));
+        assert_eq!((heads, row), (Some("RELAY"), Some("12")), "{text}");
     }
 
     #[test]
