@@ -136,7 +136,7 @@ impl Cluster {
         command.args(["--cluster-listen", "127.0.0.1:0", "--etcd", &format!("http://{}", self.etcd.address)]);
         command.args(&self.arguments);
         let relay = Relay::start_as(&name, &mut command, &self.directory)?;
-        self.addresses[number - 1] = authority(&relay.url).to_owned();
+        authority(&relay.url).clone_into(&mut self.addresses[number - 1]);
         self.relays[number - 1] = Some(relay);
         Ok(())
     }

@@ -146,7 +146,7 @@ impl UdpNat {
         };
         let (inside, outside, insider) = (nat.inside.clone(), nat.outside.clone(), nat.insider.clone());
         std::thread::spawn(move || {
-            let mut packet = [0; 65536];
+            let mut packet = vec![0; 65536];
             while let Ok((bytes, from)) = inside.recv_from(&mut packet) {
                 *lock(&insider) = Some(from);
                 // A packet that is lost is sent again.
@@ -162,7 +162,7 @@ impl UdpNat {
         let outside = lock(&self.outside).try_clone()?;
         let (inside, insider, behind) = (self.inside.clone(), self.insider.clone(), self.behind);
         std::thread::spawn(move || {
-            let mut packet = [0; 65536];
+            let mut packet = vec![0; 65536];
             while let Ok((bytes, from)) = outside.recv_from(&mut packet) {
                 if from == behind
                     && let Some(insider) = *lock(&insider)

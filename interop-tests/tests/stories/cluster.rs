@@ -306,7 +306,7 @@ fn etcd_is_away_for_a_minute_and_then_loses_its_data() {
         newcomer.wait_for_log("why it is refused", |log| {
             log.contains("cannot ask its cluster who has which ID")
         })?;
-        while stopped.elapsed() < Duration::from_secs(60) {
+        while stopped.elapsed() < Duration::from_mins(1) {
             echo("meanwhile")?;
             is_found()?;
         }

@@ -29,7 +29,7 @@ impl fmt::Display for Run {
 #[serde(try_from = "Written", into = "Written")]
 pub(super) enum Holding {
     /// An agent's.
-    Held(Held),
+    Held(Box<Held>),
     /// That of the bearer of this token, who has not come yet.
     Promised {
         /// Of the token.
@@ -109,7 +109,7 @@ impl TryFrom<Written> for Holding {
         match written {
             Written { relay: Some(relay), run: Some(run), key: Some(key), claims, .. } => {
                 let relay = RelayNumber::new(relay).ok_or("the relay's number is none")?;
-                Ok(Self::Held(Held { relay, run, host_key: key_of(&key)?, secret, claims }))
+                Ok(Self::Held(Box::new(Held { relay, run, host_key: key_of(&key)?, secret, claims })))
             }
             Written { until: Some(until), .. } => {
                 Ok(Self::Promised { secret: secret.ok_or("a promise to nobody")?, until })
@@ -161,8 +161,8 @@ mod tests {
             claims: Some("repository a/b".to_owned()),
         };
         for holding in [
-            Holding::Held(held.clone()),
-            Holding::Held(Held { secret: Some(secret), claims: None, ..held }),
+            Holding::Held(Box::new(held.clone())),
+            Holding::Held(Box::new(Held { secret: Some(secret), claims: None, ..held })),
             Holding::Promised { secret, until: 1_800_000_000 },
         ] {
             let text = serde_json::to_string(&holding).unwrap();

@@ -270,7 +270,13 @@ impl<A: Clone> State<A> {
         secret: Option<SecretHash>,
         claims: Option<String>,
     ) -> Holding {
-        Holding::Held(Held { relay: self.me, run: self.run, host_key: host_key.clone(), secret, claims })
+        Holding::Held(Box::new(Held {
+            relay: self.me,
+            run: self.run,
+            host_key: host_key.clone(),
+            secret,
+            claims,
+        }))
     }
 
     /// What is written for an ID that this relay holds, and that etcd has forgotten: the condition, and the value.

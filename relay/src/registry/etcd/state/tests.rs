@@ -25,7 +25,13 @@ fn agent(key: u8, wanted: Option<&str>, token: Option<&str>) -> VerifiedAgent {
 }
 
 fn held(relay: u16, run: Run, key: u8) -> Holding {
-    Holding::Held(Held { relay: number(relay), run, host_key: host_key(key), secret: None, claims: None })
+    Holding::Held(Box::new(Held {
+        relay: number(relay),
+        run,
+        host_key: host_key(key),
+        secret: None,
+        claims: None,
+    }))
 }
 
 fn entry(run: Run) -> RelayEntry {
@@ -260,7 +266,7 @@ fn promised_id_is_that_of_the_first_who_brings_the_token() {
     assert_eq!(setup.state.promise(&id("promised")), Some(5));
     // Once it has come the token is its alone, at whichever relay.
     let Holding::Held(came) = held(2, setup.other, 1) else { panic!() };
-    setup.put("promised", Holding::Held(Held { secret: Some(secret), ..came }), 6);
+    setup.put("promised", Holding::Held(Box::new(Held { secret: Some(secret), ..*came })), 6);
     assert_eq!(setup.state.reserved_for(&agent(1, None, Some("cvg_secret"))), Some(id("promised")));
     assert_eq!(setup.state.reserved_for(&agent(2, None, Some("cvg_secret"))), None);
     assert_eq!(setup.state.promise(&id("promised")), None);
