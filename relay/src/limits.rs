@@ -11,7 +11,9 @@ mod settings;
 
 pub(crate) use bandwidth::{Bandwidth, Share, Way};
 pub(crate) use census::Stay;
+pub use gate::RETRIES_PER_SECOND;
 pub(crate) use gate::{Gate, Handshake, QuicVerdict};
+pub use rates::BURST_SECONDS;
 pub use refusals::{Refusal, Refusals};
 pub use settings::{AddressHeader, Limits, Proxies, ProxyProtocol};
 
@@ -40,6 +42,11 @@ pub const MAX_SESSIONS_PER_AGENT: u32 = 512;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an agent's ID stays reserved for its key after its link was lost.
 pub const RESERVATION: Duration = Duration::from_mins(10);
+/// Agents that a relay of a cluster registers in etcd at the same time; more wait for their turn. What all relays ask at once
+/// must be answered before they give etcd up, or etcd is kept busy with what nobody waits for any more (docs/scaling.md).
+pub const MAX_CLAIMS: usize = 32;
+/// How long one waits for its turn: shorter than an agent waits for an answer, so that nobody is registered who has left.
+pub const CLAIM_WAIT: Duration = Duration::from_secs(10);
 /// What agents are told to send a ping after, on QUIC (NATs forget UDP after 30 s) and on WebSocket (proxies cut after
 /// 30 s).
 pub const KEEPALIVE_QUIC: Duration = Duration::from_secs(15);

@@ -18,7 +18,7 @@ const EXPLANATIONS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("not zero
 /// Of those, under way at the same time.
 const MAX_EXPLANATIONS: usize = 32;
 /// First packets of QUIC per second that are answered with a Retry; more are not answered at all.
-const RETRIES_PER_SECOND: NonZeroU32 = NonZeroU32::new(10_000).expect("not zero");
+pub const RETRIES_PER_SECOND: NonZeroU32 = NonZeroU32::new(10_000).expect("not zero");
 
 /// What there is now, and whether there may be more. The limits are asked for each time, as the operator may change them.
 pub(crate) struct Gate {

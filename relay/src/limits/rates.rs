@@ -18,7 +18,7 @@ const MAX_KEYS: usize = 65_536;
 /// How often those that have been quiet are looked for, at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What may come at once after a quiet time, as a multiple of what may come in a second.
-const BURST_SECONDS: u32 = 4;
+pub const BURST_SECONDS: u32 = 4;
 
 /// Why it is too often, and how long until it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

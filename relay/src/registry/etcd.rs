@@ -44,7 +44,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use store::{Claimed, Store, StoreError};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 
 /// How often a claim is tried again when somebody else was quicker.
 const CLAIM_TRIES: usize = 8;
@@ -79,6 +79,8 @@ struct Shared {
     /// IDs that etcd is to forget.
     releases: mpsc::UnboundedSender<(Id, Revision)>,
     draining: watch::Sender<bool>,
+    /// Who asks etcd for an ID.
+    turns: Semaphore,
 }
 
 /// How it is with etcd.
@@ -113,6 +115,7 @@ impl EtcdRegistry {
             connection: watch::Sender::new(connection),
             releases,
             draining: watch::Sender::new(false),
+            turns: Semaphore::new(limits::MAX_CLAIMS),
         });
         let registry = Self { shared };
         (registry.clone(), Follower { registry, to_release })
@@ -169,7 +172,8 @@ impl EtcdRegistry {
     async fn claim(&self, agent: Arc<Agent>) -> Result<Registration, RegisterError> {
         let verified = &agent.verified;
         let claims = agent.grant.claims.as_ref().map(ToString::to_string);
-        for _ in 0..CLAIM_TRIES {
+        let mut turn = None;
+        for _ in 0..=CLAIM_TRIES {
             let plan = {
                 let state = self.state();
                 let now = Instant::now();
@@ -191,6 +195,11 @@ impl EtcdRegistry {
             };
             let written = match plan.step {
                 Step::Take => None,
+                Step::Write(_) if turn.is_none() => {
+                    turn = Some(self.turn().await?);
+                    // Much may have been learnt meanwhile.
+                    continue;
+                }
                 Step::Write(since) => {
                     let (store, lease) = self.open()?;
                     let holding = self.state().holding(&verified.host_key, plan.secret, claims.clone());
@@ -218,6 +227,14 @@ impl EtcdRegistry {
             }));
         }
         Err(RegisterError::Unavailable(Unavailable("others claim the same ID all the time".to_owned())))
+    }
+
+    /// Leave to ask etcd for an ID.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Unavailable> {
+        match tokio::time::timeout(limits::CLAIM_WAIT, self.shared.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Unavailable("too many agents come at this moment".to_owned())),
+        }
     }
 
     fn away(&self) -> Unavailable {
