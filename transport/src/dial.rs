@@ -20,7 +20,7 @@ mod upgrade;
 pub mod web;
 
 pub use any::dial_any;
-pub use choice::{RelayMemory, RelayPlace};
+pub use choice::{AWAY_FOR, RelayMemory, RelayPlace};
 pub(crate) use failure::refused_certificate;
 pub use failure::{DialError, Failure};
 pub use memory::CarrierMemory;
@@ -44,7 +44,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 /// How long one carrier may take, from the first packet to the link.
-const CARRIER_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CARRIER_TIMEOUT: Duration = Duration::from_secs(10);
+pub use race::{HEAD_START, NEXT_RELAY};
 /// Dials in progress in this process; more wait for their turn. A relay that comes back after an outage is not to get
 /// the handshakes of hundreds of sessions at once from one host.
 const MAX_DIALS: usize = 8;
@@ -129,7 +130,7 @@ async fn dial_one(relay: &RelayUrl, options: &DialOptions, role: Role<'_>) -> Re
         CarrierChoice::Auto => {
             let memory = options.memory.as_ref().zip(route.network());
             let last = memory.and_then(|(memory, network)| memory.recall(network, relay));
-            let head_start = if last == Some(Carrier::WebSocket) { Duration::ZERO } else { race::HEAD_START };
+            let head_start = if last == Some(Carrier::WebSocket) { Duration::ZERO } else { HEAD_START };
             let raced = race::carriers(quic, websocket, head_start).await;
             if let (Ok(link), Some((memory, network))) = (&raced, memory) {
                 remember(memory, network, relay, link.carrier());

@@ -16,7 +16,7 @@ use std::{
 
 /// How long a relay or an address goes last: long enough for a restart, and short enough that the others do not keep all
 /// the load.
-const AWAY_FOR: Duration = Duration::from_secs(30);
+pub const AWAY_FOR: Duration = Duration::from_secs(30);
 /// How many of them are remembered; the oldest goes first. Every relay of a list with every address that is tried.
 const MAX_AWAY: usize = 80;
 

@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 
 /// How long QUIC is alone before WebSocket is tried beside it. Three round trips of most paths, and no longer than a
 /// person notices where UDP is dropped without a word.
-pub(super) const HEAD_START: Duration = Duration::from_millis(250);
+pub const HEAD_START: Duration = Duration::from_millis(250);
 /// How much longer QUIC may say nothing after WebSocket has failed: what keeps TCP out rarely lets UDP in.
 pub(super) const QUIC_LAST_CHANCE: Duration = Duration::from_secs(2);
 /// How long one address is alone before the next is tried beside it (RFC 8305 section 5).
@@ -51,7 +51,7 @@ pub(super) async fn carriers<L, E>(
 
 /// How long one relay is alone before the next is tried beside it: time for both its carriers, so that one which works is
 /// rarely raced by another for nothing.
-pub(super) const NEXT_RELAY: Duration = Duration::from_millis(500);
+pub const NEXT_RELAY: Duration = Duration::from_millis(500);
 
 /// Races the addresses of one name.
 ///
