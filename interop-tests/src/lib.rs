@@ -19,6 +19,7 @@ pub mod process;
 pub mod programs;
 pub mod root;
 pub mod setup;
+pub mod simulation;
 pub mod sshd;
 pub mod terminal;
 

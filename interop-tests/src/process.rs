@@ -168,6 +168,21 @@ impl Process {
         self.memory_bytes("VmRSS:")
     }
 
+    /// The time that it has kept processors busy, in the kernel too.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        /// In which Linux tells it to programs, on every machine.
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        // The name is in parentheses, and may have any character in it.
+        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+        let fields = fields.split_whitespace().skip(11).take(2);
+        let ticks = fields.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+        Ok(TICK * ticks)
+    }
+
     fn memory_bytes(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
