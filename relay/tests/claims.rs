@@ -7,6 +7,7 @@ mod common;
 use common::{
     By, closed_with,
     cluster::{TestCluster, relays},
+    soon,
 };
 use converge_proto::rendezvous::Reassigned;
 use converge_transport::CloseCode;

@@ -20,11 +20,11 @@ fn storms_are_bounded() {
         assert_eq!(report.back, report.dialers, "{setting:?}: {report}");
         let last = report.back_after[2].unwrap();
         // Nobody registers faster than etcd writes.
-        let writing = Duration::from_secs(1) * setting.agents.div_ceil(setting.relays.into())
+        let write_time = Duration::from_secs(1) * setting.agents.div_ceil(setting.relays.into())
             / setting.etcd_writes_per_second;
         let noticing = Watch::IDLE + Watch::SUSPICION;
-        assert!(last >= writing.min(noticing), "{setting:?}: {report}");
-        assert!(last <= noticing + writing + Backoff::LONGEST, "{setting:?}: {report}");
+        assert!(last >= write_time.min(noticing), "{setting:?}: {report}");
+        assert!(last <= noticing + write_time + Backoff::LONGEST, "{setting:?}: {report}");
         assert!(report.dials_each.0 <= 3.0 && report.dials_each.1 <= 8, "{setting:?}: {report}");
         assert!(report.handshakes_each <= 3.0, "{setting:?}: {report}");
         assert!(report.most_queued <= limits.handshakes + burst, "{setting:?}: {report}");
