@@ -530,8 +530,9 @@ fn notation(cbor: &[u8]) -> String {
 fn note_item(decoder: &mut Decoder<'_>, out: &mut String) -> Result<(), minicbor::decode::Error> {
     match decoder.datatype()? {
         Type::Map => {
+            out.push('{');
             for index in 0..decoder.map()?.expect("our maps have definite lengths") {
-                out.push_str(if index == 0 { "{" } else { ", " });
+                out.push_str(if index == 0 { "" } else { ", " });
                 note_item(decoder, out)?;
                 out.push_str(": ");
                 note_item(decoder, out)?;

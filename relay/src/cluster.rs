@@ -40,6 +40,9 @@ const MAX_STREAMS: u32 = 1024;
 const STREAM_WINDOW_BYTES: u32 = converge_transport::quic::STREAM_WINDOW_BYTES;
 /// What a link may have sent and not yet acknowledged, over all its streams.
 const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+/// Handshakes in progress, and the bytes they may have waiting, in all. Nobody but the other relays has business there.
+const MAX_INCOMING: usize = 256;
+const INCOMING_BUFFER_BYTES: u64 = 1024 * 1024;
 /// As between relays and agents: for networks with jumbo frames, where ten of them are one batch.
 const MTU_UPPER_BOUND: u16 = 6000;
 
@@ -48,7 +51,10 @@ pub(crate) fn endpoint(address: SocketAddr, identity: &ClusterIdentity) -> io::R
     let tls = identity.server_config(&[CLUSTER_ALPN]).map_err(io::Error::other)?;
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(transport());
+    server
+        .transport_config(transport())
+        .max_incoming(MAX_INCOMING)
+        .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
     let socket = UdpSocket::bind(address)?;
     let mut endpoint =
         Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
