@@ -327,8 +327,8 @@ fn etcd_is_away_for_a_minute_and_then_loses_its_data() {
         let thief = Agent::start_as("thief", thief.args(named), setup.path())?;
         assert_ne!(thief.id, "build");
         for relay in [1, 2] {
-            let log = cluster.relay(relay).process.log();
-            ensure!(log.contains("etcd has lost its data"), "relay {relay}: {log}");
+            let process = &cluster.relay(relay).process;
+            process.wait_for_log("the loss", |log| log.contains("etcd has lost its data"))?;
         }
         is_found()?;
         echo("after")?;
