@@ -79,6 +79,10 @@ impl Follower {
                 StoreError::Compacted => standing.seen = 0,
                 _ => {}
             }
+            if matches!(error, StoreError::LeaseGone(_) | StoreError::Compacted) {
+                // etcd has answered, so it is there.
+                backoff = Backoff::default();
+            }
             self.registry.shared.connection.send_modify(|connection| {
                 if connection.open.take().is_some() {
                     warn!(%error, "the cluster's registry is away; what is here goes on, and nothing new is given");
