@@ -1,14 +1,14 @@
 //! The registry of several relays that act as one, in etcd.
 //!
-//! * `ids/ID` says whose an ID is, and at which relay ([`holding`]). It is written only on condition that nothing has
+//! * `ids/ID` says whose an ID is, and at which relay (`etcd/holding.rs`). It is written only on condition that nothing has
 //!   changed since it was last read, so that an ID never has two owners. It lives as long as the relay's lease for IDs,
 //!   which ends as long after the relay's death as an ID stays reserved for its key.
 //! * `relays/NUMBER` says where a relay is. It lives as long as a short lease, so the others soon know when it has gone.
 //! * `mark` is made once. When it is another one, etcd has lost its data.
 //!
-//! All of it is watched by every relay ([`follow`]) and kept in memory ([`state`]), so that finding an agent asks nobody. A
-//! link that is lost writes nothing: the relay keeps the ID for its key by itself and removes it at the end. An agent that
-//! comes back to the same relay writes nothing either.
+//! All of it is watched by every relay (`etcd/follow.rs`) and kept in memory (`etcd/state.rs`), so that finding an agent asks
+//! nobody. A link that is lost writes nothing: the relay keeps the ID for its key by itself and removes it at the end. An agent
+//! that comes back to the same relay writes nothing either.
 //!
 //! While etcd is away, what this relay holds stays its own until etcd may have let the lease end; nothing new is given.
 
