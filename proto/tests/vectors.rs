@@ -3,6 +3,15 @@
 //! The files in `vectors/` hold blocks: a title in brackets, then lines of a keyword and a value, where a long value
 //! goes on in further lines with the same keyword. Each test builds the blocks that the code makes and compares
 //! them with its file, so that a changed byte is a changed line in review; then it reads the file's bytes back.
+//!
+//! The folders of `vectors/pinned/` are the files as they were at other releases.
+
+#[path = "vectors/payload.rs"]
+mod payload;
+#[path = "vectors/pinned.rs"]
+mod pinned;
+#[path = "vectors/shapes.rs"]
+mod shapes;
 
 use bytes::{Bytes, BytesMut};
 use converge_proto::{
@@ -31,6 +40,7 @@ const FRAMES: &str = include_str!("vectors/frames.txt");
 const READING: &str = include_str!("vectors/reading.txt");
 const VARINTS: &str = include_str!("vectors/varints.txt");
 const NAMES: &str = include_str!("vectors/names.txt");
+const SHAPES: &str = include_str!("vectors/shapes.txt");
 const SPECIFICATION: &str = include_str!("../../docs/protocol.md");
 
 const SEED: [u8; 32] = [1; 32];
@@ -392,6 +402,17 @@ fn readings() -> Vec<(&'static str, Bytes)> {
     vec![
         ("a field of a newer peer", framed(FrameType::PING, "a2 00 07 09 820102")),
         ("a field of a newer peer with a negative key", framed(FrameType::PING, "a2 20 a10102 00 07")),
+        (
+            "fields of a newer peer with every kind of value",
+            framed(
+                FrameType::PING,
+                "a6 00 07 05 9f 80 bf 6161 20 ff ff 06 c1 fb3ff8000000000000 07 5f 4100 4101 ff 08 f7 09 f0",
+            ),
+        ),
+        (
+            "a field of a newer peer in a map of its own",
+            framed(FrameType::INCOMING, "a3 00 00 01 00 02 a2 00 6162 07 a1 00 82 01 f5"),
+        ),
         (
             "optional fields that are null",
             Frame { frame_type: FrameType::FOUND, payload: nulls.into() }.to_bytes(),
