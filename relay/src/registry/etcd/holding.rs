@@ -170,6 +170,53 @@ mod tests {
         }
     }
 
+    /// What relays of a release have written stays here as it is: those of the next one read it, and write what those read.
+    #[test]
+    fn what_relays_of_another_release_write_is_read_and_written_so() {
+        let (run, host_key, secret) = (Run(0x1234), host_key(1), SecretHash::from_bytes([7; 32]));
+        let relay = RelayNumber::new(3).unwrap();
+        let held = Held { relay, run, host_key, secret: None, claims: None };
+        let full = Held { secret: Some(secret), claims: Some("repository a/b".to_owned()), ..held.clone() };
+        let key = concat!(
+            r#""key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c","#,
+            r#""fingerprint":"pxxtsjsceor4kt334xvf""#
+        );
+        let hex = "07".repeat(32);
+        let full_text =
+            format!(r#"{{"relay":3,"run":4660,{key},"claims":"repository a/b","secret_sha256":"{hex}"}}"#);
+        for (text, holding) in [
+            (format!(r#"{{"relay":3,"run":4660,{key}}}"#), Holding::Held(Box::new(held))),
+            (full_text, Holding::Held(Box::new(full))),
+            (
+                format!(r#"{{"secret_sha256":"{hex}","until":1800000000}}"#),
+                Holding::Promised { secret, until: 1_800_000_000 },
+            ),
+        ] {
+            assert_eq!(serde_json::from_str::<Holding>(&text).unwrap(), holding, "{text}");
+            assert_eq!(serde_json::to_string(&holding).unwrap(), text);
+            let newer = newer(&text);
+            assert_eq!(serde_json::from_str::<Holding>(&newer).unwrap(), holding, "{newer}");
+        }
+        let entry = RelayEntry {
+            run,
+            address: "192.0.2.1:4434".to_owned(),
+            url: None,
+            version: "0.1.0".to_owned(),
+            draining: false,
+        };
+        let full = RelayEntry { url: Some("https://1.example".to_owned()), draining: true, ..entry.clone() };
+        let start = r#"{"run":4660,"address":"192.0.2.1:4434""#;
+        for (text, entry) in [
+            (format!(r#"{start},"version":"0.1.0","draining":false}}"#), entry),
+            (format!(r#"{start},"url":"https://1.example","version":"0.1.0","draining":true}}"#), full),
+        ] {
+            assert_eq!(serde_json::from_str::<RelayEntry>(&text).unwrap(), entry, "{text}");
+            assert_eq!(serde_json::to_string(&entry).unwrap(), text);
+            let newer = newer(&text);
+            assert_eq!(serde_json::from_str::<RelayEntry>(&newer).unwrap(), entry, "{newer}");
+        }
+    }
+
     #[test]
     fn what_somebody_else_has_written_is_refused() {
         for text in [
@@ -183,5 +230,10 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Holding>(text).is_err(), "{text}");
         }
+    }
+
+    /// The same with more than this release knows.
+    fn newer(text: &str) -> String {
+        text.replacen('{', r#"{"of_a_newer_relay":{"a":[1.5,null]},"#, 1)
     }
 }
