@@ -27,6 +27,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{- define "converge-relay.etcd" -}}
+{{- if not .Values.cluster.etcd -}}
+{{- fail "cluster.etcd says at which URLs etcd is, through which the relays of a cluster find each other" -}}
+{{- end -}}
+{{- join "," .Values.cluster.etcd -}}
+{{- end -}}
+
 {{- /* The rest of a service that others outside may reach: its type, and who of them. */ -}}
 {{- define "converge-relay.exposure" -}}
 type: {{ .Values.service.type }}
