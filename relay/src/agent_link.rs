@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tracing::{debug, info};
 
 /// An agent that is in.
@@ -37,6 +38,7 @@ pub(crate) struct Admitted {
     registration: Registration,
     presence: AgentStay,
     _stay: Stay,
+    _place: TaskTrackerToken,
 }
 
 /// Lets the agent in whose link's first stream began with `register`; where it may not, the link has ended.
@@ -102,6 +104,7 @@ async fn register_agent(
         grant,
         sessions: Semaphore::new(shared.gate.sessions_per_agent() as usize),
         bandwidth: shared.gate.agents_bandwidth(),
+        leaving: CancellationToken::new(),
     });
     match shared.registry.register(agent.clone()).await {
         Ok(registration) => {
@@ -114,7 +117,8 @@ async fn register_agent(
                 peer: peer.clone(),
                 grant: agent.grant.clone(),
             });
-            Ok(Admitted { agent, control, registration, presence, _stay: stay })
+            let place = shared.agents.token();
+            Ok(Admitted { agent, control, registration, presence, _stay: stay, _place: place })
         }
         Err(RegisterError::Full) => {
             let refusal = shared.gate.refused(limits::Refusal::Agents, peer.address.ip());
@@ -242,7 +246,7 @@ pub(crate) async fn run(shared: &Shared, link: &Link, admitted: &mut Admitted) -
     let registered = registered(shared, registration, keepalive);
     let told = Box::pin(async { write(control, &registered).await }).await;
     let end = match told {
-        Ok(()) => control_loop(shared, link, control, keepalive, presence).await,
+        Ok(()) => control_loop(shared, agent, control, keepalive, presence).await,
         Err(end) => end,
     };
     presence.because(end.to_string());
@@ -284,28 +288,35 @@ pub(crate) async fn end(link: &Link, admitted: Admitted, why: LinkEnd) {
     info!(%id, link = agent.number.0, reason = %why, "agent gone");
 }
 
+/// How far a link is that is to end.
+#[derive(Clone, Copy)]
+enum Leaving {
+    No,
+    /// The agent is told then.
+    At(Instant),
+    Told,
+}
+
 async fn control_loop(
     shared: &Shared,
-    link: &Link,
+    agent: &Agent,
     control: &mut Stream,
     interval: Duration,
     stay: &mut AgentStay,
 ) -> LinkEnd {
     // The agent asks; the relay only notices when it no longer does, so its own patience is longer.
     let mut keepalive = Keepalive::new(interval * 3 / 2, Instant::now());
-    let mut goaway_sent = false;
+    let mut leaving = Leaving::No;
     let mut requests = Requests::default();
     loop {
         // What is done now and then is boxed, so that what waits is small.
         let step = tokio::select! {
             biased; // An ending relay does not listen any more; a link that is closed has the truest reason.
             () = shared.ending.cancelled() => return LinkEnd::Stopped,
-            error = link.closed() => return LinkEnd::Stream(error.into()),
-            () = shared.draining.cancelled(), if !goaway_sent => {
-                goaway_sent = true;
-                let reason = Line::new("the relay is stopping");
-                let goaway = Goaway { reason, retry_after_ms: 0, try_first: None }.to_frame();
-                Box::pin(write(control, &goaway)).await
+            error = agent.link.closed() => return LinkEnd::Stream(error.into()),
+            () = shared.draining.cancelled(), if matches!(leaving, Leaving::No) => {
+                leaving = Leaving::At(shared.time_to_leave());
+                Ok(())
             }
             frame = control.recv.read_frame() => {
                 keepalive.handle_received(Instant::now());
@@ -316,21 +327,39 @@ async fn control_loop(
                 Box::pin(write(control, &request)).await
             }
             () = requests.given_up() => Ok(()),
-            () = tokio::time::sleep_until(keepalive.poll_timeout().into()) => {
-                match keepalive.handle_timeout(Instant::now()) {
+            () = tokio::time::sleep_until(wake_up(&keepalive, leaving).into()) => match leaving {
+                Leaving::At(time) if time <= Instant::now() => {
+                    leaving = Leaving::Told;
+                    agent.leaving.cancel();
+                    Box::pin(write(control, &goaway(shared))).await
+                }
+                _ => match keepalive.handle_timeout(Instant::now()) {
                     KeepaliveAction::SendPing(token) => {
                         let ping = Ping { token }.to_frame();
                         Box::pin(write(control, &ping)).await
                     }
                     KeepaliveAction::Wait => Ok(()),
                     KeepaliveAction::Lost => Err(LinkEnd::Silent),
-                }
+                },
             }
         };
         if let Err(end) = step {
             return end;
         }
     }
+}
+
+fn wake_up(keepalive: &Keepalive, leaving: Leaving) -> Instant {
+    match leaving {
+        Leaving::At(time) => time.min(keepalive.poll_timeout()),
+        Leaving::No | Leaving::Told => keepalive.poll_timeout(),
+    }
+}
+
+fn goaway(shared: &Shared) -> Frame {
+    let try_first = shared.cluster.as_ref().and_then(|cluster| cluster.any_url(&mut rand::rng()));
+    let reason = Line::new("the relay is stopping");
+    Goaway { reason, retry_after_ms: 0, try_first: try_first.map(Line::new) }.to_frame()
 }
 
 async fn handle_frame(

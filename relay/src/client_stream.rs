@@ -45,8 +45,10 @@ impl Origin<'_> {
 }
 
 /// What a client wants.
-enum Wanted {
+pub(crate) enum Wanted {
+    /// A session.
     Session(Connect),
+    /// The agent's host key.
     Key(Lookup),
 }
 
@@ -68,7 +70,8 @@ impl Wanted {
         token.clone()
     }
 
-    fn kind(&self) -> Option<SessionKind> {
+    /// What the session will be; nothing where none is wanted.
+    pub(crate) fn kind(&self) -> Option<SessionKind> {
         match self {
             Self::Session(connect) => Some(connect.kind),
             Self::Key(_) => None,
@@ -76,11 +79,19 @@ impl Wanted {
     }
 
     /// The same for another relay: what lets the client in here is not for others to see.
-    fn forwarded(&self, wait: Duration) -> Frame {
+    fn forwarded(&self, wait: Duration) -> Self {
         let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         match self {
-            Self::Session(connect) => Connect { token: None, wait_ms, ..connect.clone() }.to_frame(),
-            Self::Key(lookup) => Lookup { token: None, wait_ms, ..lookup.clone() }.to_frame(),
+            Self::Session(connect) => Self::Session(Connect { token: None, wait_ms, ..connect.clone() }),
+            Self::Key(lookup) => Self::Key(Lookup { token: None, wait_ms, ..lookup.clone() }),
+        }
+    }
+
+    /// As the client has said it.
+    pub(crate) fn to_frame(&self) -> Frame {
+        match self {
+            Self::Session(connect) => connect.to_frame(),
+            Self::Key(lookup) => lookup.to_frame(),
         }
     }
 }
@@ -136,7 +147,7 @@ async fn answer(
         }
     };
     let deadline = Instant::now() + wanted.wait();
-    let mut seeking = Seeking::new(shared, wanted.id(), deadline, peer);
+    let mut seeking = Seeking::new(shared, wanted.id(), from, deadline, peer);
     let mut stream = stream;
     loop {
         let place = match seeking.place(&mut stream).await {
@@ -144,6 +155,10 @@ async fn answer(
             Err(refused) => return Err((stream, refused)),
         };
         let elsewhere = match place {
+            // Who is asked for there finds it at its next relay.
+            Place::Here(agent) if from.is_relay() && agent.leaving.is_cancelled() => {
+                return Err((stream, stopping()));
+            }
             Place::Here(agent) => {
                 return match wanted {
                     Wanted::Session(connect) => {
@@ -157,9 +172,12 @@ async fn answer(
             Place::At(elsewhere) => elsewhere,
         };
         let question = Question {
-            frame: wanted.forwarded(deadline.saturating_duration_since(Instant::now())),
+            wanted: wanted.forwarded(seeking.deadline.saturating_duration_since(Instant::now())),
             has_frames: true,
-            kind: wanted.kind(),
+            link: match from {
+                Origin::Link(link) => Some(link),
+                Origin::Path(_) | Origin::Relay(_) => None,
+            },
             peer,
             token: grant.token.as_deref(),
         };
@@ -205,7 +223,7 @@ async fn connect_here(
     // A failed answer shows in the copying that follows.
     if tokio::time::timeout(limits::CONTROL_WRITE_TIMEOUT, answering).await.is_ok() {
         if !from.is_relay() {
-            shared.metrics.connected(peer.carrier, is_resumed, connect.fell_back, asked.elapsed());
+            shared.metrics.connected(peer.carrier, is_resumed, connect.fell_back, Some(asked.elapsed()));
         }
         pairing::run(shared, session, stream, &connect.id).await;
     } else {
@@ -248,6 +266,7 @@ pub(crate) async fn check(
 struct Seeking<'a> {
     shared: &'a Shared,
     id: &'a Id,
+    from: Origin<'a>,
     deadline: Instant,
     peer: &'a Peer,
     appearances: watch::Receiver<u64>,
@@ -259,24 +278,29 @@ struct Seeking<'a> {
 }
 
 impl<'a> Seeking<'a> {
-    fn new(shared: &'a Shared, id: &'a Id, deadline: Instant, peer: &'a Peer) -> Self {
+    fn new(shared: &'a Shared, id: &'a Id, from: Origin<'a>, deadline: Instant, peer: &'a Peer) -> Self {
         // Before the first look, so that no appearance is missed between the look and the wait.
         let appearances = shared.registry.appearances();
-        Self { shared, id, deadline, peer, appearances, refused: None, asked: 0, stay: None }
+        Self { shared, id, from, deadline, peer, appearances, refused: None, asked: 0, stay: None }
     }
 
     /// Where the agent is. A relay that has said that it is not there is asked again only after the agent has moved.
     async fn place(&mut self, stream: &mut Stream) -> Result<Place, Refused> {
-        if self.shared.draining.is_cancelled() {
+        let is_draining = self.shared.draining.is_cancelled();
+        // The agents that are still here are to be found until they go.
+        if is_draining && !self.from.is_relay() {
             return Err(stopping());
         }
         // It has moved on at this moment, and this relay will hear of it; all else is the client's to hear.
-        let is_final = self.refused.as_ref().is_some_and(|(_, said)| said.code != RefusalCode::NO_SUCH_ID);
+        let is_final = self.refused.as_ref().is_some_and(|(_, said)| !moves(said.code));
         if is_final {
             return Err(self.last_word());
         }
         if let Some(place) = self.look() {
             return Ok(place);
+        }
+        if is_draining {
+            return Err(stopping());
         }
         if Instant::now() >= self.deadline {
             return Err(self.last_word());
@@ -316,12 +340,27 @@ impl<'a> Seeking<'a> {
 
     fn was_refused(&mut self, elsewhere: Elsewhere, refused: Refused) {
         self.asked += 1;
+        if refused.code == RefusalCode::STOPPING {
+            self.deadline = self.deadline.max(Instant::now() + limits::MOVING_WAIT);
+        }
         self.refused = Some((elsewhere, refused));
     }
 
     fn last_word(&mut self) -> Refused {
-        self.refused.take().map_or_else(|| no_such_id(self.id), |(_, refused)| refused)
+        match self.refused.take() {
+            None => no_such_id(self.id),
+            // The client's own relay stays.
+            Some((Elsewhere { relay, .. }, Refused { code: RefusalCode::STOPPING, .. })) => {
+                forward::agent_lost(&format!("it is leaving relay {relay}, which stops"))
+            }
+            Some((_, refused)) => refused,
+        }
     }
+}
+
+/// Whether a relay that says this had the agent a moment ago, and another one has it soon.
+fn moves(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::NO_SUCH_ID | RefusalCode::STOPPING)
 }
 
 async fn tell_waiting(stream: &mut Stream, deadline: Instant) -> Result<(), StreamError> {

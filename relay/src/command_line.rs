@@ -6,6 +6,7 @@
 mod access;
 mod cluster;
 mod cluster_files;
+mod drain;
 mod group;
 mod limits;
 mod listen;
@@ -19,6 +20,7 @@ pub mod values;
 pub use access::Access;
 pub use cluster::Cluster;
 pub use cluster_files::{ClusterCommand, InitCluster, JoinCluster};
+pub use drain::DrainRelay;
 pub use group::{Group, Table};
 pub use limits::Limits;
 pub use listen::Listen;
@@ -72,6 +74,14 @@ enum Command {
     /// Make the files of relays that act as one
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Let a running relay hand its agents and sessions to the others of its cluster, and end
+    ///
+    /// It takes nothing new, sends who is there to the other relays, as many per second as its --drain-rate says, and ends
+    /// when all have gone; --drain-timeout says how long the last of them may take. SIGTERM does the same. A relay that is
+    /// alone lets go of everybody at once. Prints who is still there, and returns when the relay has ended.
+    ///
+    /// Exit status: 0, or 1 when sessions had to be cut or no relay was found.
+    Drain(DrainRelay),
 }
 
 /// What the program is to do.
@@ -189,7 +199,7 @@ impl CommandLine {
     pub fn token(&self) -> Option<TokenCommand> {
         match self.typed()?.command? {
             Command::Token(command) => Some(command),
-            Command::Cluster(_) => None,
+            Command::Cluster(_) | Command::Drain(_) => None,
         }
     }
 
@@ -197,7 +207,15 @@ impl CommandLine {
     pub fn cluster(&self) -> Option<ClusterCommand> {
         match self.typed()?.command? {
             Command::Cluster(command) => Some(command),
-            Command::Token(_) => None,
+            Command::Token(_) | Command::Drain(_) => None,
+        }
+    }
+
+    /// `converge-relay drain`, if it is that.
+    pub fn drain(&self) -> Option<DrainRelay> {
+        match self.typed()?.command? {
+            Command::Drain(command) => Some(command),
+            Command::Token(_) | Command::Cluster(_) => None,
         }
     }
 

@@ -7,6 +7,7 @@ use converge_proto::{
     rendezvous::{Message, RefusalCode, Refused, messages::Line},
 };
 use converge_transport::{CloseCode, Stream, StreamError};
+use tokio_util::sync::CancellationToken;
 
 /// Why a stream did not begin as it should.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,19 @@ impl FirstFrameError {
 
 /// The first frame. A relay that is stopping does not wait for it.
 pub(crate) async fn read(shared: &Shared, stream: &mut Stream) -> Result<Frame, FirstFrameError> {
+    read_before(&shared.draining, shared, stream).await
+}
+
+/// The same of another relay, which may ask for agents as long as they are here.
+pub(crate) async fn read_of_relay(shared: &Shared, stream: &mut Stream) -> Result<Frame, FirstFrameError> {
+    read_before(&shared.ending, shared, stream).await
+}
+
+async fn read_before(
+    stopping: &CancellationToken,
+    shared: &Shared,
+    stream: &mut Stream,
+) -> Result<Frame, FirstFrameError> {
     let reading = async {
         let frame = stream.recv.read_frame().await?;
         frame.ok_or(FirstFrameError::Ended)
@@ -41,7 +55,7 @@ pub(crate) async fn read(shared: &Shared, stream: &mut Stream) -> Result<Frame, 
     tokio::select! {
         biased; // What has been said is answered, also by a relay that is stopping.
         frame = reading => frame,
-        () = shared.draining.cancelled() => Err(FirstFrameError::Stopping),
+        () = stopping.cancelled() => Err(FirstFrameError::Stopping),
         () = tokio::time::sleep(shared.first_word_timeout) => Err(FirstFrameError::Silent),
     }
 }

@@ -12,6 +12,7 @@ pub mod command_line;
 pub mod config;
 pub mod directory;
 pub mod downloads;
+mod drain;
 pub mod limits;
 pub mod metrics;
 pub mod peer;

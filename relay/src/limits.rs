@@ -25,6 +25,8 @@ pub const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long agents have to go elsewhere before a stopping relay lets go of sessions that can be resumed.
 pub const MOVE_TIME: Duration = Duration::from_millis(500);
+/// How long a client waits at least for an agent that is on its way from a relay that stops to another one.
+pub const MOVING_WAIT: Duration = Duration::from_secs(10);
 /// An agent must have taken a new stream by then; it is a few bytes on a link that is up.
 pub const AGENT_STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// A frame on a control stream must have been sent by then; a peer that does not read is gone.

@@ -137,7 +137,7 @@ pub(crate) async fn run(shared: &Shared, session: Session<'_>, mut client: Strea
     let result = tokio::select! {
         biased; // The reason of a link's end is truer than what its streams make of it.
         () = shared.ending.cancelled() => Err((End::RelayStopped, StreamError::from(LinkError::ClosedHere))),
-        () = shared.time_to_move(), if kind == SessionKind::Resumable => {
+        () = agent.time_to_move(), if kind == SessionKind::Resumable => {
             Err((End::RelayStopped, StreamError::from(LinkError::ClosedHere)))
         }
         error = agent.link.closed() => Err((End::AgentLost, error.into())),

@@ -2,12 +2,15 @@
 
 mod activation;
 mod cluster;
+mod control;
+mod drain;
 mod log;
 mod reload;
 mod service_manager;
 mod signals;
 
 use self::{
+    control::Control,
     log::Log,
     reload::{Read, Reloading},
     signals::Signals,
@@ -17,15 +20,19 @@ use crate::{
     command_line::{Action, ClusterCommand, CommandLine, CreateToken, TokenCommand, values::Time},
     config::{self, Config, Loaded, Problems, resolve},
     limits::descriptors,
-    server::{Relay, Stopped},
+    server::{Counts, Relay, Stopped},
     sockets::Sockets,
 };
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     time::{Duration, SystemTime},
 };
-use tokio::task::JoinSet;
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 /// The exit status when the configuration is wrong, as of a wrong command line: starting again does not help.
@@ -41,6 +48,9 @@ pub fn run(command_line: &CommandLine) -> ExitCode {
     }
     if let Some(command) = command_line.cluster() {
         return make_cluster_files(&command);
+    }
+    if let Some(command) = command_line.drain() {
+        return drain::drain(&command).unwrap_or_else(|error| failed(&error));
     }
     let done = match command_line.action() {
         Action::Run => start(command_line),
@@ -132,28 +142,52 @@ fn serve(config: Config, sockets: Sockets, read: Read, log: Log) -> anyhow::Resu
 
 async fn serve_until_stopped(config: Config, sockets: Sockets, read: Read, log: Log) -> anyhow::Result<()> {
     let has_public_url = config.public_url.is_some();
+    let state_dir = config.state_dir.clone();
     descriptors::raise(&config.live.limits);
     let relay = Relay::bind_with(config, sockets)?;
     let signals = Signals::new()?;
-    announce(&relay, has_public_url);
-
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
     let reload = relay.reload();
     let mut tasks = JoinSet::new();
     let reloading = Reloading { read, reload: reload.clone(), log };
     signals.serve(&mut tasks, stop.clone(), stop_now.clone(), reloading);
+    let (counts, ended) = (relay.counts(), watch::Sender::new(None));
+    let controlled = control(state_dir.as_deref(), counts.clone(), stop.clone(), &ended);
+    announce(&relay, has_public_url);
     service_manager::ready("no agents yet");
-    tasks.spawn(service_manager::keep_told(relay.counts()));
+    tasks.spawn(service_manager::keep_told(counts.clone()));
     let tell_of_the_end = async {
         stop.cancelled().await;
-        service_manager::stopping(reload.live().drain_timeout);
+        service_manager::stopping(counts.longest_drain());
     };
     let (stopped, ()) = tokio::join!(relay.run(stop.clone(), stop_now), tell_of_the_end);
+    ended.send_replace(Some(stopped));
+    if let Some(controlled) = controlled {
+        let _ = tokio::time::timeout(LAST_WORK, controlled).await;
+    }
     match stopped {
         Stopped::Clean => tracing::info!("stopped; every session had ended"),
         Stopped::SessionsCut => tracing::info!("stopped; sessions were cut"),
     }
     Ok(())
+}
+
+/// Listens for `converge-relay drain`, where that can be.
+fn control(
+    state_dir: Option<&Path>,
+    counts: Counts,
+    stop: CancellationToken,
+    ended: &watch::Sender<Option<Stopped>>,
+) -> Option<JoinHandle<()>> {
+    match Control::open(state_dir?) {
+        Ok(control) => Some(tokio::spawn(control.serve(counts, stop, ended.subscribe()))),
+        Err(error) => {
+            tracing::info!(
+                "`converge-relay drain` will not find this relay, SIGTERM does the same: {error:#}"
+            );
+            None
+        }
+    }
 }
 
 /// What is copied goes to standard output; the rest is log.

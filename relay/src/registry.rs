@@ -11,7 +11,7 @@ pub use etcd::EtcdRegistry;
 pub use memory::MemoryRegistry;
 
 use crate::access::Grant;
-use crate::limits::Bandwidth;
+use crate::limits::{self, Bandwidth};
 use converge_proto::{
     HostKey, Id, RelayNumber,
     rendezvous::{
@@ -23,6 +23,7 @@ use converge_transport::Link;
 use futures_util::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 #[cfg(doc)]
 use converge_proto::rendezvous::IdTable;
@@ -42,6 +43,17 @@ pub struct Agent {
     pub sessions: Semaphore,
     /// What its sessions share.
     pub(crate) bandwidth: Option<Bandwidth>,
+    /// It has been told that this relay goes away.
+    pub(crate) leaving: CancellationToken,
+}
+
+impl Agent {
+    /// When it was told to leave and has had a moment to go elsewhere. Sessions that can go on elsewhere are then let go:
+    /// waiting for their end would only keep the relay from being back.
+    pub(crate) async fn time_to_move(&self) {
+        self.leaving.cancelled().await;
+        tokio::time::sleep(limits::MOVE_TIME).await;
+    }
 }
 
 /// Where an agent is.

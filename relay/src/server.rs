@@ -5,6 +5,7 @@ use crate::{
     cluster::membership::Membership,
     config::{Config, Reload},
     directory::Directory,
+    drain::Drain,
     http::{self, api::Api, pages::Pages},
     metrics::{self, Metrics, StatsDError},
     registry::{MemoryRegistry, Registry},
@@ -126,6 +127,11 @@ impl Counts {
     pub fn now(&self) -> (usize, usize) {
         self.0.directory.counts()
     }
+
+    /// The longest that it would take to let go of all of them.
+    pub fn longest_drain(&self) -> Duration {
+        Drain::of(&self.0).longest()
+    }
 }
 
 impl Relay {
@@ -242,17 +248,18 @@ impl Relay {
         shared.spawn(async move { showing.pages.live.run(&showing).await });
         stop.cancelled().await;
 
-        info!(sessions = shared.sessions.len(), "stopping");
-        shared.draining.cancel();
+        let drain = Drain::of(&shared);
+        let (agents, _) = shared.directory.counts();
+        info!(agents, sessions = shared.sessions.len(), longest = ?drain.longest(), "stopping");
+        drain.begin(&shared);
         accepting.join_all().await;
         shared.spawn(quic::turn_away(shared.clone(), endpoint.clone(), newcomers));
-        shared.sessions.close();
-        let drain_timeout = shared.live.borrow().drain_timeout;
-        let stopped = tokio::select! {
-            () = shared.sessions.wait() => Stopped::Clean,
-            () = tokio::time::sleep(drain_timeout) => Stopped::SessionsCut,
-            () = stop_now.cancelled() => Stopped::SessionsCut,
-        };
+        tokio::select! {
+            () = drain.ended(&shared) => {}
+            () = tokio::time::sleep(drain.longest()) => {}
+            () = stop_now.cancelled() => {}
+        }
+        let stopped = if shared.sessions.is_empty() { Stopped::Clean } else { Stopped::SessionsCut };
         shared.ending.cancel();
         shared.tasks.close();
         if tokio::time::timeout(END_TIMEOUT, shared.tasks.wait()).await.is_err() {

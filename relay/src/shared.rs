@@ -18,10 +18,10 @@ use crate::{
 use converge_proto::{RelayNumber, RelayUrl};
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -59,8 +59,12 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// The sessions alone, so that a stopping relay can wait for them.
     pub(crate) sessions: TaskTracker,
+    /// The agents alone: one of several relays waits until the others have them.
+    pub(crate) agents: TaskTracker,
     /// Nothing new is taken any more.
     pub(crate) draining: CancellationToken,
+    /// How long who is here may then stay.
+    spread: OnceLock<Duration>,
     /// Everything ends now.
     pub(crate) ending: CancellationToken,
     links: AtomicU64,
@@ -102,7 +106,9 @@ impl Shared {
             live,
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
+            agents: TaskTracker::new(),
             draining: CancellationToken::new(),
+            spread: OnceLock::new(),
             ending: CancellationToken::new(),
             links: AtomicU64::new(0),
             session_numbers: AtomicU64::new(0),
@@ -132,11 +138,24 @@ impl Shared {
         self.spawn(self.sessions.track_future(task));
     }
 
-    /// When the relay stops and agents have had a moment to go elsewhere. Sessions that can go on elsewhere are then let
-    /// go: waiting for their end would only keep the relay from being back.
-    pub(crate) async fn time_to_move(&self) {
+    /// Takes nothing new any more, and lets go of who is here within this time.
+    pub(crate) fn drain(&self, spread: Duration) {
+        // Before anybody asks.
+        let _ = self.spread.set(spread);
+        self.draining.cancel();
+    }
+
+    /// When one of those who are here is let go of, while the relay drains: at a time of its own, so that not all come to
+    /// the others at once.
+    pub(crate) fn time_to_leave(&self) -> Instant {
+        let spread = self.spread.get().copied().unwrap_or_default();
+        Instant::now() + spread.mul_f64(rand::random())
+    }
+
+    /// When the relay drains and it is the turn of this one who has come here for an agent at another relay.
+    pub(crate) async fn turn_to_leave(&self) {
         self.draining.cancelled().await;
-        tokio::time::sleep(limits::MOVE_TIME).await;
+        tokio::time::sleep_until(self.time_to_leave().into()).await;
     }
 
     /// A number for a new link.

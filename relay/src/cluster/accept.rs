@@ -72,7 +72,7 @@ async fn serve(shared: &Arc<Shared>, incoming: Incoming, services: Services) {
 
 /// One stream, by what it begins with.
 async fn take(shared: &Arc<Shared>, mut stream: Stream, relay: RelayNumber, services: Services) {
-    let first = match first_frame::read(shared, &mut stream).await {
+    let first = match first_frame::read_of_relay(shared, &mut stream).await {
         Ok(frame) => frame,
         Err(error) => return first_frame::refuse_first(stream, &error).await,
     };
@@ -105,7 +105,7 @@ async fn forwarded(shared: &Shared, mut stream: Stream, forward: &Frame, relay: 
             return first_frame::refuse(stream, &first_frame::refusal_of(&error)).await;
         }
     };
-    match first_frame::read(shared, &mut stream).await {
+    match first_frame::read_of_relay(shared, &mut stream).await {
         Ok(frame) => {
             client_stream::serve(shared, stream, &frame, Origin::Relay(token.as_deref()), &peer).await;
         }

@@ -3,6 +3,7 @@
 //! The router for it is another one than that of people and programs, so nothing that they send can be taken for another
 //! relay's. It answers for this relay alone, and never asks on.
 
+use super::ask::OnBehalf;
 use crate::{access::Grant, first_frame, limits, shared::Shared};
 use axum::{Router, body::Body};
 use converge_proto::{Frame, RelayNumber, cluster::Ask, frame::FrameError, rendezvous::Message};
@@ -15,12 +16,7 @@ use tracing::{debug, warn};
 /// In the extensions of a request from another relay of this cluster: what those may for whom it asks. That relay has let
 /// them in.
 #[derive(Clone, Debug)]
-pub(crate) struct FromRelay {
-    /// By what.
-    pub(crate) grant: Grant,
-    /// Whether for changes too.
-    pub(crate) may_write: bool,
-}
+pub(crate) struct FromRelay(pub(crate) OnBehalf);
 
 /// Answers one request on a stream that has begun with `first`.
 pub(super) async fn serve(
@@ -63,7 +59,7 @@ fn who(frame: &Frame) -> Result<FromRelay, FrameError> {
         detail: "the IDs are no pattern".to_owned(),
     })?;
     let grant = Grant { token: ask.token.map(|token| token.as_str().to_owned()), claims: None, ids };
-    Ok(FromRelay { grant, may_write: ask.may_write })
+    Ok(FromRelay(OnBehalf { grant, may_write: ask.may_write }))
 }
 
 #[cfg(test)]
@@ -75,8 +71,8 @@ mod tests {
     fn a_pattern_that_makes_no_sense_is_not_taken_for_all_ids() {
         let ask = |ids: &str| Ask { may_write: false, token: None, ids: Some(Name::new(ids)) };
         let from = who(&ask("team-*").to_frame()).unwrap();
-        assert!(from.grant.admit(&"team-1".parse().unwrap()).is_ok() && !from.may_write);
-        assert!(from.grant.admit(&"other".parse().unwrap()).is_err());
+        assert!(from.0.grant.admit(&"team-1".parse().unwrap()).is_ok() && !from.0.may_write);
+        assert!(from.0.grant.admit(&"other".parse().unwrap()).is_err());
         assert!(who(&ask("NO ID").to_frame()).is_err());
     }
 }

@@ -2,21 +2,24 @@
 
 use super::links::RelayStream;
 use crate::{
+    client_stream::{self, Wanted},
     limits,
     metrics::{End, ForwardCounters},
     peer::Peer,
     shared::Shared,
 };
 use converge_proto::{
-    Frame, FrameType, RelayNumber,
+    FrameType, RelayNumber,
     cluster::Forward,
     rendezvous::{
-        Message, RefusalCode, Refused, SessionKind,
+        Connect, Message, RefusalCode, Refused, SessionKind,
         messages::{Line, Name},
     },
 };
-use converge_transport::{Direction, LinkError, Meter, Stream, StreamError, copy_bidirectional};
-use std::time::Duration;
+use converge_transport::{
+    Carrier, Direction, Link, LinkError, Meter, Stream, StreamError, copy_bidirectional,
+};
+use std::time::{Duration, Instant};
 use tracing::{debug, info};
 
 /// How long the other relay may say nothing: it says that it waits more often, and takes as long for an agent.
@@ -25,12 +28,12 @@ const ANSWER_TIMEOUT: Duration =
 
 /// What is forwarded.
 pub(crate) struct Question<'a> {
-    /// The client's `Connect` or `Lookup`, without its token: it was let in here.
-    pub(crate) frame: Frame,
+    /// What the client has said, without its token: it was let in here.
+    pub(crate) wanted: Wanted,
     /// Whether the client reads frames. A tool with a WebSocket and no program of ours reads bytes only.
     pub(crate) has_frames: bool,
-    /// What the session will be; nothing for a `Lookup`.
-    pub(crate) kind: Option<SessionKind>,
+    /// The link that the client's stream is on, where that has many streams.
+    pub(crate) link: Option<&'a Link>,
     /// Where the client is.
     pub(crate) peer: &'a Peer,
     /// The name of the token that it was let in by.
@@ -56,10 +59,16 @@ pub(crate) async fn ask(
     let Some(cluster) = &shared.cluster else {
         return Answer::Refused(client, agent_lost("there is no cluster"));
     };
+    let is_session = question.wanted.kind().is_some();
+    let _stay = match is_session.then(|| shared.gate.session(question.peer.address.ip())).transpose() {
+        Ok(stay) => stay,
+        Err(refusal) => return Answer::Refused(client, refusal.refused()),
+    };
     let mut there = match cluster.open_stream(relay).await {
         Ok(there) => there,
         Err(error) => return Answer::Refused(client, agent_lost(&error.to_string())),
     };
+    let _room = question.link.filter(|_| is_session).map(Link::room);
     match answer(shared, &mut client, &mut there.stream, question).await {
         Ok(Some(FrameType::CONNECTED)) => run(shared, client, there, relay, question).await,
         Ok(Some(_)) => client.close().await,
@@ -95,16 +104,17 @@ async fn answer(
 ) -> Result<Option<FrameType>, Gone> {
     let forward = Forward {
         address: Name::new(question.peer.address.to_string()),
-        is_websocket: question.peer.carrier == converge_transport::Carrier::WebSocket,
+        is_websocket: question.peer.carrier == Carrier::WebSocket,
         token: question.token.map(Name::new),
     };
     there.send.write_frame(&forward.to_frame()).await?;
-    there.send.write_frame(&question.frame).await?;
+    there.send.write_frame(&question.wanted.to_frame()).await?;
+    let mut asked = Some(Instant::now());
     loop {
         let next = tokio::time::timeout(ANSWER_TIMEOUT, there.recv.read_frame());
         let frame = tokio::select! {
             biased;
-            () = shared.draining.cancelled() => return Err(Gone::Refused(crate::client_stream::stopping())),
+            () = shared.draining.cancelled() => return Err(Gone::Refused(client_stream::stopping())),
             frame = next => frame.unwrap_or(Err(LinkError::Silent.into()))?,
         };
         let frame = frame.ok_or(StreamError::from(LinkError::Silent))?;
@@ -112,6 +122,8 @@ async fn answer(
             return Err(Gone::Refused(Refused::from_frame(&frame).map_err(StreamError::from)?));
         }
         let is_last = matches!(frame.frame_type, FrameType::CONNECTED | FrameType::FOUND);
+        // Only the other relay knows when the wait has ended.
+        asked = asked.filter(|_| is_last);
         if question.has_frames {
             let telling = async {
                 client.send.write_frame(&frame).await?;
@@ -123,6 +135,10 @@ async fn answer(
             }
         }
         if is_last {
+            if let Wanted::Session(Connect { resume, fell_back, .. }) = &question.wanted {
+                let took = asked.map(|asked| asked.elapsed());
+                shared.metrics.connected(question.peer.carrier, *resume == Some(true), *fell_back, took);
+            }
             return Ok(Some(frame.frame_type));
         }
     }
@@ -142,7 +158,7 @@ async fn run(
     let result = tokio::select! {
         biased; // The reason of a relay's end is truer than what its streams make of it.
         () = shared.ending.cancelled() => Err((End::RelayStopped, StreamError::from(LinkError::ClosedHere))),
-        () = shared.time_to_move(), if question.kind == Some(SessionKind::Resumable) => {
+        () = shared.turn_to_leave(), if question.wanted.kind() == Some(SessionKind::Resumable) => {
             Err((End::RelayStopped, StreamError::from(LinkError::ClosedHere)))
         }
         result = copy_bidirectional(&mut client, &mut there.stream, &meter) => {
@@ -155,7 +171,10 @@ async fn run(
             debug!(peer = %peer.address, %relay, %error, "a session to another relay is cut");
             let (code, words) = match (end, &error) {
                 (End::RelayStopped, _) => (RefusalCode::STOPPING, "the relay has stopped".to_owned()),
-                (_, StreamError::Reset(code)) => (*code, format!("the session was cut: {error}")),
+                // It is the agent's relay that stops, and not the one the client is at.
+                (_, StreamError::Reset(code)) if *code != RefusalCode::STOPPING => {
+                    (*code, format!("the session was cut: {error}"))
+                }
                 (_, StreamError::TextMessage) => (RefusalCode::PROTOCOL_VIOLATION, error.to_string()),
                 _ => (RefusalCode::AGENT_LOST, format!("the session was cut: {error}")),
             };
@@ -164,7 +183,7 @@ async fn run(
     }
 }
 
-fn agent_lost(why: &str) -> Refused {
+pub(crate) fn agent_lost(why: &str) -> Refused {
     let text = format!("the agent cannot be reached: {why}; it will be tried again");
     Refused { code: RefusalCode::AGENT_LOST, text: Line::new(text) }
 }

@@ -3,8 +3,9 @@
 use crate::registry::etcd::{Member, RelayEntry};
 use converge_certs::cluster::relay_name;
 use converge_proto::RelayNumber;
-use converge_transport::{CloseCode, Link, Stream};
+use converge_transport::{CloseCode, Link, Stream, names};
 use quinn::Endpoint;
+use rand::{Rng, seq::IteratorRandom};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -135,6 +136,26 @@ impl Cluster {
         self.relays.borrow().keys().copied().filter(|relay| *relay != self.me()).collect()
     }
 
+    /// Whether there are others that take whom this relay lets go.
+    pub(crate) fn has_takers(&self) -> bool {
+        let relays = self.relays.borrow();
+        self.takers(&relays).next().is_some()
+    }
+
+    /// The URL of one of them, by chance, where they have URLs of their own.
+    pub(crate) fn any_url(&self, random: &mut impl Rng) -> Option<String> {
+        let relays = self.relays.borrow();
+        self.takers(&relays).filter_map(|entry| entry.url.clone()).choose(random)
+    }
+
+    fn takers<'a>(
+        &'a self,
+        relays: &'a BTreeMap<RelayNumber, RelayEntry>,
+    ) -> impl Iterator<Item = &'a RelayEntry> {
+        let others = relays.iter().filter(|(relay, _)| **relay != self.me());
+        others.map(|(_, entry)| entry).filter(|entry| !entry.draining)
+    }
+
     /// How each of the other relays is.
     pub(crate) fn health(&self) -> Vec<Health> {
         let relays = self.relays.borrow().clone();
@@ -225,7 +246,7 @@ impl Cluster {
 
     async fn dial(&self, relay: RelayNumber, address: &str) -> Result<Link, String> {
         let dialing = async {
-            let addresses = tokio::net::lookup_host(address).await.map_err(|error| error.to_string())?;
+            let addresses = resolve(address).await?;
             let mut why = "its name has no address".to_owned();
             for address in addresses {
                 match self.dial_at(relay, address).await {
@@ -256,6 +277,16 @@ impl Cluster {
     fn pools(&self) -> MutexGuard<'_, HashMap<RelayNumber, Arc<Pool>>> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where another relay is, which says so as `host:port`.
+async fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let split = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = split.ok_or_else(|| format!("{address} is no address"))?;
+    names::lookup(host, port).await.map_err(|error| error.to_string())
 }
 
 fn unreachable(relay: RelayNumber, why: &str) -> ClusterError {

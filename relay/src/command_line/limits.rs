@@ -8,6 +8,7 @@ use crate::limits::{AddressHeader, ProxyProtocol};
 use clap::Args;
 use ipnet::IpNet;
 use serde::Deserialize;
+use std::num::NonZero;
 
 /// `[limits]`
 #[derive(Args, Debug, Default, Deserialize)]
@@ -24,6 +25,15 @@ pub struct Limits {
     )]
     #[serde(deserialize_with = "values::from_text")]
     pub drain_timeout: Option<Time>,
+    /// Agents and sessions per second that one of several relays lets go to the others when it stops
+    #[arg(
+        long,
+        env = "CONVERGE_DRAIN_RATE",
+        value_name = "NUMBER",
+        default_value = "500",
+        hide_short_help = true
+    )]
+    pub drain_rate: Option<NonZero<u32>>,
     /// Networks of proxies and balancers in front of the relay that are believed for whom they speak
     #[arg(
         long,
@@ -230,6 +240,7 @@ group!(
     "limits",
     live: [
         drain_timeout,
+        drain_rate,
         trusted_proxy,
         proxy_protocol,
         proxy_address_header,

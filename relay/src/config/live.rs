@@ -14,6 +14,8 @@ use tokio::sync::watch;
 pub struct Live {
     /// How long sessions may go on after the relay was told to stop.
     pub drain_timeout: Duration,
+    /// Agents per second that a relay of several hands to the others when it stops.
+    pub drain_rate: u32,
     /// What is logged.
     pub log: LogFilter,
     /// Who may use the relay.
@@ -25,12 +27,16 @@ pub struct Live {
 impl Live {
     /// How long sessions may go on after the relay was told to stop, unless said otherwise.
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Agents per second that a relay of several hands to the others when it stops, unless said otherwise: half of what one
+    /// core takes in (docs/scaling.md).
+    pub const DRAIN_RATE: u32 = 500;
 }
 
 impl Default for Live {
     fn default() -> Self {
         Self {
             drain_timeout: Self::DRAIN_TIMEOUT,
+            drain_rate: Self::DRAIN_RATE,
             log: LogFilter::default(),
             access: Arc::default(),
             limits: Arc::default(),

@@ -16,6 +16,7 @@ use crate::{
 };
 use std::{
     net::{Ipv6Addr, SocketAddr},
+    num::NonZero,
     sync::Arc,
 };
 
@@ -92,6 +93,7 @@ fn live(settings: &Settings) -> Result<Live, Problems> {
     Ok(Live {
         access: Arc::new(access),
         drain_timeout: said.drain_timeout.map_or(default.drain_timeout, |Time(time)| time),
+        drain_rate: said.drain_rate.map_or(default.drain_rate, NonZero::get),
         log: log.log.clone().unwrap_or(default.log),
         limits: Arc::new(limits::limits(said)),
     })

@@ -3,7 +3,7 @@
 use super::{Connection, pages};
 use crate::{
     access::{Credentials, Grant},
-    client_stream::{self, Origin},
+    client_stream::{self, Origin, Wanted},
     cluster::forward::{self, Answer, Question},
     first_frame::{self, FirstFrameError},
     limits::Refusal,
@@ -26,7 +26,7 @@ use axum::{
 };
 use converge_proto::{
     Address, Id,
-    rendezvous::{ClientInfo, Connect, Message, RefusalCode, Refused, SessionKind, messages::Name},
+    rendezvous::{ClientInfo, Connect, RefusalCode, Refused, SessionKind, messages::Name},
     version::ProtocolVersion,
 };
 use converge_transport::{
@@ -175,7 +175,7 @@ async fn serve_raw(shared: &Shared, stream: Stream, id: &Id, connection: &Connec
                 Arrival { kind: SessionKind::Raw, client, peer, token: grant.token, is_resumed: false };
             match pairing::open(shared, &agent, arrival).await {
                 Ok(session) => {
-                    shared.metrics.connected(peer.carrier, false, None, asked.elapsed());
+                    shared.metrics.connected(peer.carrier, false, None, Some(asked.elapsed()));
                     pairing::run(shared, session, stream, id).await;
                 }
                 Err(refused) => refuse_raw(shared, stream, peer, &refused).await,
@@ -192,9 +192,8 @@ async fn serve_raw(shared: &Shared, stream: Stream, id: &Id, connection: &Connec
                 resume: None,
                 fell_back: None,
             };
-            let frame = connect.to_frame();
-            let (kind, token) = (Some(SessionKind::Raw), grant.token.as_deref());
-            let question = Question { frame, has_frames: false, kind, peer, token };
+            let (wanted, token) = (Wanted::Session(connect), grant.token.as_deref());
+            let question = Question { wanted, has_frames: false, link: None, peer, token };
             if let Answer::Refused(stream, refused) =
                 forward::ask(shared, stream, elsewhere.relay, &question).await
             {

@@ -77,16 +77,19 @@ impl Metrics {
         self.count(&REGISTRATIONS, &[carrier.name(), catalogue::refused(code)]);
     }
 
-    /// A client has its session, so long after it had asked for an agent that was there.
+    /// A client has its session, so long after it had asked for an agent that was there; nothing where it is not known since
+    /// when that was.
     pub(crate) fn connected(
         &self,
         carrier: Carrier,
         is_resumed: bool,
         fell_back: Option<bool>,
-        took: Duration,
+        took: Option<Duration>,
     ) {
         self.count(&CONNECTS, &[carrier.name(), "connected"]);
-        self.histogram(&PAIRING_SECONDS, &[carrier.name()]).record(took);
+        if let Some(took) = took {
+            self.histogram(&PAIRING_SECONDS, &[carrier.name()]).record(took);
+        }
         if is_resumed {
             self.count(&RESUMES, &[carrier.name()]);
         }

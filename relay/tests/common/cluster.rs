@@ -1,9 +1,12 @@
 //! Several relays that act as one, each with threads of its own, so that one can hang or die alone.
 
-use super::{RelayBuilder, TestRelay, a_relay, etcd::Etcd, soon};
+use super::{RelayBuilder, TestRelay, a_relay, etcd::Etcd, soon, wire::Wire};
 use converge_certs::cluster::{Join, init, join};
 use converge_proto::RelayNumber;
-use converge_relay::config::{ClusterConfig, cluster::EtcdConfig};
+use converge_relay::{
+    config::{ClusterConfig, cluster::EtcdConfig},
+    server::Stopped,
+};
 use serde_json::Value;
 use std::{
     ops::Deref,
@@ -20,6 +23,8 @@ use tokio::{
 /// Relays 1, 2, …, and their etcd.
 pub struct TestCluster {
     relays: Vec<Machine>,
+    /// From each of them to etcd.
+    wires: Vec<Wire>,
     _etcd: Etcd,
     _files: TempDir,
 }
@@ -46,7 +51,11 @@ impl TestCluster {
         let files = tempfile::tempdir().unwrap();
         let home = files.path().join("home");
         init(&home, &[]).unwrap();
-        let relays = relays.into_iter().zip(1..).map(|(mut relay, number)| {
+        let mut wires = Vec::new();
+        for _ in 0..N {
+            wires.push(Wire::to(etcd.address).await);
+        }
+        let relays = relays.into_iter().zip(&wires).zip(1..).map(|((mut relay, wire), number)| {
             let number = RelayNumber::new(number).unwrap();
             let out = files.path().join(number.to_string());
             let identity = join(&home, number, &out, Join::First, SystemTime::now()).unwrap();
@@ -55,10 +64,10 @@ impl TestCluster {
                 identity,
                 listen: "127.0.0.1:0".parse().unwrap(),
                 address: None,
-                relay_url: None,
+                relay_url: format!("https://relay-{number}.example").parse().ok(),
                 forwards_packets: true,
                 etcd: EtcdConfig {
-                    endpoints: vec![etcd.url.parse().unwrap()],
+                    endpoints: vec![format!("http://{}", wire.address).parse().unwrap()],
                     prefix: "/test/".parse().unwrap(),
                     ca: None,
                     certificate: None,
@@ -71,7 +80,8 @@ impl TestCluster {
             drop(entered);
             Machine { relay, runtime: Some(runtime), hung: None }
         });
-        let cluster = Self { relays: relays.collect(), _etcd: etcd, _files: files };
+        let relays = relays.collect();
+        let cluster = Self { relays, wires, _etcd: etcd, _files: files };
         for number in 1..=N {
             cluster.relay(number).until_all_are_up(N).await;
         }
@@ -81,6 +91,11 @@ impl TestCluster {
     /// A relay, by its number.
     pub fn relay(&self, number: usize) -> &Machine {
         &self.relays[number - 1]
+    }
+
+    /// What a relay has to etcd.
+    pub fn wire(&self, number: usize) -> &Wire {
+        &self.wires[number - 1]
     }
 
     pub fn relay_mut(&mut self, number: usize) -> &mut Machine {
@@ -110,6 +125,11 @@ impl Machine {
     pub fn kill(&mut self) {
         self.hung = None;
         self.runtime.take().unwrap().shutdown_background();
+    }
+
+    /// The end of a relay that was told to stop.
+    pub async fn stopped(&mut self) -> Stopped {
+        soon("the end of the relay", &mut self.relay.running).await.unwrap()
     }
 
     async fn until_all_are_up(&self, count: usize) {

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod configuration;
+mod drain;
 mod relay;
 mod reload;
 mod service;

@@ -67,7 +67,7 @@ pub(in crate::http) fn is_for_programs_here(
 }
 
 async fn check(parts: &Parts, shared: &Shared, scope: Scope) -> Result<Grant, Problem> {
-    if let Some(from) = parts.extensions.get::<FromRelay>() {
+    if let Some(FromRelay(from)) = parts.extensions.get::<FromRelay>() {
         return if scope == Scope::ApiRead || from.may_write {
             Ok(from.grant.clone())
         } else {
