@@ -4,7 +4,7 @@ use crate::{
     loopback::free_port,
     process::{Process, eventually, run},
     programs,
-    setup::{Relay, clean},
+    setup::{Agent, Relay, clean},
 };
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -130,7 +130,7 @@ impl Cluster {
     /// When it does not start.
     pub fn start_relay(&mut self, number: usize) -> Result<()> {
         let name = format!("relay-{number}");
-        let directory = self.directory.join(format!("state-{number}"));
+        let directory = self.directory_of(number);
         let mut command = Relay::command(&directory, &self.addresses[number - 1])?;
         command.arg("--cluster-dir").arg(self.directory.join(&name));
         command.args(["--cluster-listen", "127.0.0.1:0", "--etcd", &format!("http://{}", self.etcd.address)]);
@@ -139,6 +139,10 @@ impl Cluster {
         authority(&relay.url).clone_into(&mut self.addresses[number - 1]);
         self.relays[number - 1] = Some(relay);
         Ok(())
+    }
+
+    fn directory_of(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("state-{number}"))
     }
 
     /// The relay of this number.
@@ -176,7 +180,10 @@ impl Cluster {
     /// When it ends with an error, or not at all.
     pub fn drain(&mut self, number: usize) -> Result<()> {
         let mut relay = self.relays[number - 1].take().context("it does not run")?;
-        relay.process.signal(Signal::TERM)?;
+        let mut command = Command::new(programs::own("converge-relay")?);
+        clean(command.args(["drain", "--state-dir"]).arg(Relay::state(&self.directory_of(number))));
+        let told = run(&mut command, b"")?.success()?.text();
+        ensure!(told.ends_with("stopped; every session had ended\n"), "relay {number} said\n{told}");
         let status = relay.process.wait()?;
         ensure!(status.success(), "relay {number} ended with {status}:\n{}", relay.process.log());
         Ok(())
@@ -245,6 +252,12 @@ fn metric(relay: &Relay, name: &str) -> Result<u64> {
         value.parse::<u64>().ok()
     });
     Ok(values.sum())
+}
+
+/// The address of an agent as it is at another relay.
+pub fn through(agent: &Agent, relay: &str) -> String {
+    let (relay, pin) = relay.split_once('#').unwrap_or((relay, ""));
+    format!("{relay}/client/{}.{}#{pin}", agent.id, agent.fingerprint())
 }
 
 /// `HOST:PORT` of a relay's URL.

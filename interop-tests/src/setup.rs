@@ -85,8 +85,13 @@ impl Relay {
         let mut command = Command::new(programs::own("converge-relay")?);
         // A slow machine must not cut sessions that a test lets finish.
         clean(&mut command).args(["--listen", listen, "--drain-timeout", "50s", "--state-dir"]);
-        command.arg(directory.join("relay-state"));
+        command.arg(Self::state(directory));
         Ok(command)
+    }
+
+    /// What its state directory is in `directory`.
+    pub fn state(directory: &Path) -> PathBuf {
+        directory.join("relay-state")
     }
 
     /// Starts such a command, with a cleartext listener on any free port unless it has one, and open to everybody

@@ -315,8 +315,13 @@ async fn control_loop(
             () = shared.ending.cancelled() => return LinkEnd::Stopped,
             error = agent.link.closed() => return LinkEnd::Stream(error.into()),
             () = shared.draining.cancelled(), if matches!(leaving, Leaving::No) => {
-                leaving = Leaving::At(shared.time_to_leave());
-                Ok(())
+                match shared.time_to_leave() {
+                    None => Box::pin(send_away(shared, agent, control, &mut leaving)).await,
+                    Some(time) => {
+                        leaving = Leaving::At(time);
+                        Ok(())
+                    }
+                }
             }
             frame = control.recv.read_frame() => {
                 keepalive.handle_received(Instant::now());
@@ -329,9 +334,7 @@ async fn control_loop(
             () = requests.given_up() => Ok(()),
             () = tokio::time::sleep_until(wake_up(&keepalive, leaving).into()) => match leaving {
                 Leaving::At(time) if time <= Instant::now() => {
-                    leaving = Leaving::Told;
-                    agent.leaving.cancel();
-                    Box::pin(write(control, &goaway(shared))).await
+                    Box::pin(send_away(shared, agent, control, &mut leaving)).await
                 }
                 _ => match keepalive.handle_timeout(Instant::now()) {
                     KeepaliveAction::SendPing(token) => {
@@ -356,10 +359,18 @@ fn wake_up(keepalive: &Keepalive, leaving: Leaving) -> Instant {
     }
 }
 
-fn goaway(shared: &Shared) -> Frame {
+async fn send_away(
+    shared: &Shared,
+    agent: &Agent,
+    control: &mut Stream,
+    leaving: &mut Leaving,
+) -> Result<(), LinkEnd> {
+    *leaving = Leaving::Told;
+    agent.leaving.cancel();
     let try_first = shared.cluster.as_ref().and_then(|cluster| cluster.any_url(&mut rand::rng()));
     let reason = Line::new("the relay is stopping");
-    Goaway { reason, retry_after_ms: 0, try_first: try_first.map(Line::new) }.to_frame()
+    let goaway = Goaway { reason, retry_after_ms: 0, try_first: try_first.map(Line::new) };
+    write(control, &goaway.to_frame()).await
 }
 
 async fn handle_frame(

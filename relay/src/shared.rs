@@ -146,16 +146,18 @@ impl Shared {
     }
 
     /// When one of those who are here is let go of, while the relay drains: at a time of its own, so that not all come to
-    /// the others at once.
-    pub(crate) fn time_to_leave(&self) -> Instant {
-        let spread = self.spread.get().copied().unwrap_or_default();
-        Instant::now() + spread.mul_f64(rand::random())
+    /// the others at once. Nothing where it is now.
+    pub(crate) fn time_to_leave(&self) -> Option<Instant> {
+        let spread = self.spread.get().copied().filter(|spread| !spread.is_zero())?;
+        Some(Instant::now() + spread.mul_f64(rand::random()))
     }
 
     /// When the relay drains and it is the turn of this one who has come here for an agent at another relay.
     pub(crate) async fn turn_to_leave(&self) {
         self.draining.cancelled().await;
-        tokio::time::sleep_until(self.time_to_leave().into()).await;
+        if let Some(time) = self.time_to_leave() {
+            tokio::time::sleep_until(time.into()).await;
+        }
     }
 
     /// A number for a new link.

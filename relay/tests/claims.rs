@@ -5,12 +5,17 @@
 mod common;
 
 use common::{
-    By, closed_with,
-    cluster::{TestCluster, relays},
+    By,
+    agent::public,
+    client::Answer,
+    closed_with,
+    cluster::{Machine, TestCluster, relays},
     soon,
 };
-use converge_proto::rendezvous::Reassigned;
+use converge_proto::{HostKey, rendezvous::Reassigned};
 use converge_transport::CloseCode;
+use std::{cell::RefCell, time::Duration};
+use tokio::time::Instant;
 
 const ROUNDS: u32 = 1000;
 
@@ -63,4 +68,95 @@ async fn relay_that_dies_keeps_ids_for_their_keys() {
     assert_eq!(other.registered.reassigned, Some(Reassigned::HeldByAnotherKey));
     let back = cluster.relay(2).an_agent(By::Quic).register().await;
     assert_eq!((back.id(), back.registered.reassigned), ("build", None));
+}
+
+/// Whose the ID was for somebody who asked from then to then.
+#[derive(Debug)]
+struct Sighting {
+    owner: HostKey,
+    asked: Instant,
+    answered: Instant,
+}
+
+/// Asks a relay for the owner of the ID again and again, for ever.
+async fn watch(relay: &Machine, sightings: &RefCell<Vec<Sighting>>) {
+    let client = relay.a_client_of("build", By::Quic).await;
+    loop {
+        let asked = Instant::now();
+        let answer = client.ask_for_the_key().await.answer().await;
+        if let Answer::Found(found) = answer {
+            sightings.borrow_mut().push(Sighting { owner: found.host_key, asked, answered: Instant::now() });
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until somebody has seen it.
+async fn until_seen(sightings: &RefCell<Vec<Sighting>>, owner: &HostKey, since: Instant) {
+    let looking = async {
+        while !sightings.borrow().iter().any(|one| one.owner == *owner && one.asked >= since) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("a sighting", looking).await;
+}
+
+/// A relay that is cut off from etcd, and so from what the others write, while its clients reach it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_ever_sees_two_owners_while_a_relay_is_cut_off() {
+    const RESERVATION: Duration = Duration::from_secs(5);
+    let cluster =
+        TestCluster::start(relays::<2>().map(|relay| relay.with_reservations_of(RESERVATION))).await;
+    let (first, second) = (cluster.relay(1), cluster.relay(2));
+    let sightings = [RefCell::default(), RefCell::default()];
+    let [at_first, at_second] = &sightings;
+    let scenario = async {
+        let mut one = first.an_agent(By::Quic).with_key(1).register().await;
+        until_seen(at_first, &public(1), Instant::now()).await;
+        until_seen(at_second, &public(1), Instant::now()).await;
+        cluster.wire(1).cut();
+        // What is here is found as before, for a while.
+        until_seen(at_first, &public(1), Instant::now()).await;
+        one.ping().await;
+        let two = loop {
+            let two = second.an_agent(By::Quic).with_key(2).register().await;
+            if two.id() == "build" {
+                break two;
+            }
+            two.say_bye().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        until_seen(at_second, &public(2), Instant::now()).await;
+        cluster.wire(1).heal();
+        // It hears who the owner is.
+        until_seen(at_first, &public(2), Instant::now()).await;
+        let (code, _) = closed_with(soon("the end of the first owner's link", one.link.closed()).await);
+        // Its relay may have to see first what it has missed.
+        let again = loop {
+            if let Ok(again) = first.an_agent(By::Quic).with_key(1).try_register().await {
+                break again;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(again.registered.reassigned, Some(Reassigned::HeldByAnotherKey));
+        drop(two);
+        code
+    };
+    let code = tokio::select! {
+        () = watch(first, at_first) => unreachable!(),
+        () = watch(second, at_second) => unreachable!(),
+        code = scenario => code,
+    };
+    assert_eq!(code, CloseCode::REPLACED);
+    let all: Vec<_> = sightings.into_iter().flat_map(RefCell::into_inner).collect();
+    let of = |key: u8| all.iter().filter(move |one| one.owner == public(key));
+    let last = of(1).max_by_key(|one| one.asked).unwrap();
+    let first = of(2).min_by_key(|one| one.answered).unwrap();
+    println!(
+        "{} answers named the first owner, {} the second; between them {:?} without an owner",
+        of(1).count(),
+        of(2).count(),
+        first.answered.saturating_duration_since(last.asked)
+    );
+    assert!(last.asked < first.answered, "{last:?} after {first:?}");
 }

@@ -9,7 +9,8 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use converge_interop_tests::{
-    Carrier, Process, Setup,
+    Agent, Carrier, Process, Setup,
+    cluster::{Cluster, through},
     files::write_random,
     process::run,
     programs,
@@ -79,6 +80,8 @@ fn bench(arguments: &Arguments) -> Result<()> {
         Route::direct(directory.path(), "direct, aes128-gcm", &["-o", CIPHERS])?,
         Route::converge(Carrier::Quic)?,
         Route::converge(Carrier::WebSocket)?,
+        Route::across(Carrier::Quic)?,
+        Route::across(Carrier::WebSocket)?,
     ];
     let file = directory.path().join("file");
     write_random(&file, arguments.mib * 1024 * 1024)?;
@@ -106,6 +109,17 @@ enum End {
     Sshd { _sshd: Process, directory: PathBuf, port: u16, options: Vec<String> },
     /// An agent, through a relay.
     Agent(Box<Setup>),
+    /// An agent at another relay than the client.
+    Across(Box<Across>),
+}
+
+/// Two relays, and an agent at the first of them.
+struct Across {
+    setup: Setup,
+    cluster: Cluster,
+    agent: Agent,
+    /// Through the second relay.
+    address: String,
 }
 
 impl Route {
@@ -155,6 +169,17 @@ impl Route {
         Ok(Self { name: format!("converge, {carrier}"), end: End::Agent(Box::new(Setup::start(carrier)?)) })
     }
 
+    fn across(carrier: Carrier) -> Result<Self> {
+        let setup = Setup::start(carrier)?;
+        let cluster = Cluster::start(&setup.path().join("cluster"), 2, [""; 0])?;
+        let transport = carrier.to_string();
+        let arguments = ["--transport", &transport, "--id", "across"];
+        let agent = Agent::start(&setup.new_job("across")?, setup.path(), cluster.url(1), arguments)?;
+        let address = through(&agent, cluster.url(2));
+        let across = Across { setup, cluster, agent, address };
+        Ok(Self { name: format!("converge, {carrier}, two relays"), end: End::Across(Box::new(across)) })
+    }
+
     /// `ssh` or `sftp` up to and with the host; for sftp in batch mode.
     fn command(&self, program: &str) -> Result<Command> {
         let batch: &[&str] = if program == "sftp" { &["-q", "-b", "-"] } else { &["-q"] };
@@ -170,6 +195,11 @@ impl Route {
             }
             End::Agent(setup) => {
                 let mut command = setup.openssh(program)?;
+                command.args(batch);
+                Ok(command)
+            }
+            End::Across(across) => {
+                let mut command = across.setup.openssh_to(program, &across.address)?;
                 command.args(batch);
                 Ok(command)
             }
@@ -254,18 +284,36 @@ fn print_tables(routes: &[Route], figures: &[Vec<Vec<f64>>], arguments: &Argumen
         }
         println!();
     }
+    print_second_relay(routes, figures);
     println!("\n| peak memory, MiB | relay | agent |\n| --- | --- | --- |");
     for route in routes {
-        if let End::Agent(setup) = &route.end {
-            let mib =
-                |process: &Process| process.peak_memory_bytes().map(|bytes| bytes as f64 / (1024.0 * 1024.0));
-            println!(
-                "| {} | {:.1} | {:.1} |",
-                route.name,
-                mib(&setup.relay.process)?,
-                mib(&setup.agent.process)?
-            );
-        }
+        let (relay, agent) = match &route.end {
+            End::Sshd { .. } => continue,
+            End::Agent(setup) => (&setup.relay.process, &setup.agent.process),
+            // The one with the agent.
+            End::Across(across) => (&across.cluster.relay(1).process, &across.agent.process),
+        };
+        let mib =
+            |process: &Process| process.peak_memory_bytes().map(|bytes| bytes as f64 / (1024.0 * 1024.0));
+        println!("| {} | {:.1} | {:.1} |", route.name, mib(relay)?, mib(agent)?);
     }
     Ok(())
+}
+
+/// What the way over a second relay costs: the figures of each route over two of them, by those of the same over one.
+fn print_second_relay(routes: &[Route], figures: &[Vec<Vec<f64>>]) {
+    print!("\n| two relays : one |");
+    for measure in Measure::ALL {
+        print!(" {} |", measure.name());
+    }
+    println!("\n| --- | --- | --- | --- | --- |");
+    for (one, of_one) in routes.iter().zip(figures) {
+        let across = routes.iter().position(|route| route.name == format!("{}, two relays", one.name));
+        let Some(of_two) = across.and_then(|across| figures.get(across)) else { continue };
+        print!("| {} |", one.name);
+        for (two, one) in of_two.iter().zip(of_one) {
+            print!(" {:.2} |", median(two) / median(one));
+        }
+        println!();
+    }
 }

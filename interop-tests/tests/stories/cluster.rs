@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use converge_interop_tests::{
     Agent, Carrier, Process, Setup, Terminal,
-    cluster::{Cluster, authority},
+    cluster::{Cluster, authority, through},
     files::{sha256, write_random},
     loopback::UdpNat,
     process::{eventually, run},
@@ -27,6 +27,8 @@ on_both_carriers! {
     id_is_the_agents_at_every_relay,
     transfer_survives_relays_that_are_drained_and_replaced,
     transfer_survives_relays_that_are_killed_and_replaced,
+    transfer_by_a_list_of_relays_survives_those_that_are_drained_and_replaced,
+    transfer_by_a_list_of_relays_survives_those_that_are_killed_and_replaced,
 }
 
 fn other(carrier: Carrier) -> Carrier {
@@ -34,12 +36,6 @@ fn other(carrier: Carrier) -> Carrier {
         Carrier::Quic => Carrier::WebSocket,
         Carrier::WebSocket => Carrier::Quic,
     }
-}
-
-/// The address of an agent as it is at another relay.
-fn through(agent: &Agent, relay: &str) -> String {
-    let (relay, pin) = relay.split_once('#').unwrap_or((relay, ""));
-    format!("{relay}/client/{}.{}#{pin}", agent.id, agent.fingerprint())
 }
 
 fn agent_is_reached_through_every_relay(setup: &mut Setup) -> Result<()> {
@@ -76,6 +72,9 @@ fn agent_is_reached_through_every_relay(setup: &mut Setup) -> Result<()> {
     let mut terminal = Terminal::open(ssh, 24, 80)?;
     terminal.type_text("stty size; exit 4\r")?;
     terminal.expect("24 80")?;
+    // Each client is counted once: where it has come to.
+    assert_eq!(cluster.metric("converge_connects_total")?, 13);
+    assert_eq!(cluster.metric("converge_pairing_seconds_count")?, 13);
     Ok(())
 }
 
@@ -189,26 +188,50 @@ fn without_forwarding_the_session_resumes_after_a_reset() {
     crate::tell(Carrier::Quic, |setup| session_goes_on_at_another_address(setup, "false"));
 }
 
+/// How agent and client reach the relays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Front {
+    /// By their URLs.
+    List,
+    /// By a balancer that knows nothing of them.
+    Balancer,
+}
+
 fn transfer_survives_relays_that_are_drained_and_replaced(setup: &mut Setup) -> Result<()> {
-    transfer_survives(setup, Cluster::drain)
+    transfer_survives(setup, Front::Balancer, Cluster::drain)
 }
 
 fn transfer_survives_relays_that_are_killed_and_replaced(setup: &mut Setup) -> Result<()> {
-    transfer_survives(setup, Cluster::kill)
+    transfer_survives(setup, Front::Balancer, Cluster::kill)
+}
+
+fn transfer_by_a_list_of_relays_survives_those_that_are_drained_and_replaced(
+    setup: &mut Setup,
+) -> Result<()> {
+    transfer_survives(setup, Front::List, Cluster::drain)
+}
+
+fn transfer_by_a_list_of_relays_survives_those_that_are_killed_and_replaced(setup: &mut Setup) -> Result<()> {
+    transfer_survives(setup, Front::List, Cluster::kill)
 }
 
 /// 512 MiB, while each of three relays is ended and replaced, twice around.
-fn transfer_survives(setup: &mut Setup, end: fn(&mut Cluster, usize) -> Result<()>) -> Result<()> {
+fn transfer_survives(
+    setup: &mut Setup,
+    front: Front,
+    end: fn(&mut Cluster, usize) -> Result<()>,
+) -> Result<()> {
     const BYTES: u64 = 512 * 1024 * 1024;
     let mut cluster = Cluster::start(&setup.path().join("cluster"), 3, [""; 0])?;
+    let balancer = (front == Front::Balancer).then(|| cluster.balancer()).transpose()?;
+    let relays = balancer.as_ref().map_or_else(|| cluster.urls(), |(_, url)| url.clone());
     let job = setup.new_job("clustered")?;
     write_random(&job.join("big"), BYTES)?;
-    let relays = cluster.urls();
     let transport = setup.carrier.to_string();
     let mut agent = Agent::command(&job, &relays)?;
     agent.args(["--transport", &transport, "--id", "build"]);
     let mut agent = Process::start("clustered", &mut agent, setup.path())?;
-    agent.wait_for("a line to copy", |line| line.contains("converge ssh --relay").then_some(()))?;
+    agent.wait_for("a line to copy", |line| line.contains("converge ssh ").then_some(()))?;
     let mut ssh = setup.converge()?;
     ssh.args(["ssh", "--relay", &relays, "build"]).args(setup.ssh_options()).arg("cat big; exit 7");
     let errors = fs::File::create(setup.path().join("transfer.log"))?;

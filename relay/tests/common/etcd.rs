@@ -2,7 +2,7 @@
 
 use super::soon;
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -15,8 +15,8 @@ const TRIES: usize = 5;
 /// One member, which ends when this is dropped.
 pub struct Etcd {
     child: Child,
-    /// Where clients reach it.
-    pub url: String,
+    /// Where clients reach it, without TLS.
+    pub address: SocketAddr,
     _data: TempDir,
 }
 
@@ -46,9 +46,10 @@ impl Etcd {
             .stdout(Stdio::null())
             .spawn()
             .expect("etcd is needed, as make setup says");
-        let mut etcd = Self { child, url, _data: data };
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        let mut etcd = Self { child, address, _data: data };
         let up = async {
-            while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+            while TcpStream::connect(address).await.is_err() {
                 if etcd.child.try_wait().unwrap().is_some() {
                     return false;
                 }

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod client;
 pub mod cluster;
 pub mod etcd;
+pub mod wire;
 
 use converge_certs::Identity;
 use converge_proto::{CertificatePin, RelayUrl, rendezvous::messages::Name};

@@ -43,6 +43,8 @@ struct Standing {
     store: Option<Store>,
     relay_lease: Option<i64>,
     id_lease: Option<i64>,
+    /// The lease for IDs under which all is written that this relay holds.
+    settled: Option<i64>,
     /// The mark of the data, as it was last.
     mark: Option<String>,
     /// Up to where changes were seen.
@@ -127,7 +129,13 @@ impl Follower {
         let mut relay_lease = lease(&store, &mut standing.relay_lease, RELAY_LEASE).await?;
         let id_time = shared.reservation.max(RELAY_LEASE);
         let mut id_lease = lease(&store, &mut standing.id_lease, id_time).await?;
-        registry.confirm(&id_lease, id_time);
+        let lease_number = id_lease.keeper.id();
+        if standing.settled == Some(lease_number) {
+            registry.confirm(&id_lease, id_time);
+        } else {
+            // The lease from before has ended, and others may have taken what was under it.
+            standing.seen = 0;
+        }
 
         let mark = store.mark(&Run::new().to_string()).await?;
         let is_lost = standing.mark.replace(mark.clone()).is_some_and(|before| before != mark);
@@ -141,8 +149,9 @@ impl Follower {
             to_claim = registry.replace(snapshot, is_lost.then(|| Instant::now() + MEMORY_TIME));
         }
         let mut watch = store.watch(standing.seen + 1).await?;
-        let lease_number = id_lease.keeper.id();
         registry.claim_again(&store, lease_number, to_claim).await?;
+        standing.settled = Some(lease_number);
+        registry.confirm(&id_lease, id_time);
         registry.announce(&store, &relay_lease, standing).await?;
         release(&store, &mut standing.to_release).await?;
         shared.connection.send_modify(|connection| {
