@@ -17,13 +17,18 @@ use converge_certs::Identity;
 use converge_transport::quic::{
     CidFormat, ClusterCids, Crossing, NotForwarded, Protection, Rotation, Strays,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// How long the others may take to hear that this relay has gone; they notice by themselves soon after.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long before the end of its certificate a relay that starts says so.
+const WARN_BEFORE_EXPIRY: Duration = Duration::from_hours(90 * 24);
 
 /// What a relay of a cluster has in addition.
 pub(crate) struct Membership {
@@ -53,6 +58,7 @@ impl Membership {
         live: watch::Receiver<Live>,
     ) -> Result<Self, BindError> {
         let number = config.identity.number();
+        warn_of_expiry(config.identity.not_after());
         let bind = || {
             let endpoint = endpoint(config.listen, &config.identity)?;
             let bound = endpoint.local_addr()?;
@@ -87,6 +93,18 @@ impl Membership {
             }
         });
         Following { registry: tokio::spawn(follower.run(ending)), cluster }
+    }
+}
+
+fn warn_of_expiry(not_after: SystemTime) {
+    let left = not_after.duration_since(SystemTime::now()).unwrap_or_default();
+    if left < WARN_BEFORE_EXPIRY {
+        let expires = humantime::format_rfc3339_seconds(not_after);
+        warn!(
+            %expires,
+            "the others will not talk to this relay any more when its certificate for the cluster has expired; make new files \
+             with `converge-relay cluster join --again`"
+        );
     }
 }
 
