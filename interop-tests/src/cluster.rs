@@ -1,5 +1,9 @@
 //! Several relays that act as one, with a real etcd, and with nginx in front of them.
 
+mod place;
+
+pub use place::Place;
+
 use crate::{
     loopback::free_port,
     process::{Process, eventually, run},
@@ -15,10 +19,19 @@ use std::{
     process::Command,
 };
 
+/// Where they listen at a place of their own.
+const RELAY_PORT: u16 = 4433;
+const CLUSTER_PORT: u16 = 4434;
+const ETCD_PORT: u16 = 2379;
+const ETCD_PEER_PORT: u16 = 2380;
+/// Where a relay that others can reach gives its metrics to this machine alone.
+const METRICS: &str = "127.0.0.1:9090";
+
 /// A running etcd.
 #[derive(Debug)]
 pub struct Etcd {
     process: Option<Process>,
+    place: Place,
     /// Where clients reach it.
     pub address: SocketAddr,
     peers: SocketAddr,
@@ -31,8 +44,17 @@ impl Etcd {
     /// # Errors
     /// When it does not start.
     pub fn start(directory: &Path) -> Result<Self> {
-        let (address, peers) = (free_port()?, free_port()?);
-        let mut etcd = Self { process: None, address, peers, directory: directory.to_owned() };
+        Self::start_at(&Place::Loopback, directory)
+    }
+
+    /// The same at another place.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_at(place: &Place, directory: &Path) -> Result<Self> {
+        let (address, peers) = (place.address(ETCD_PORT)?, place.address(ETCD_PEER_PORT)?);
+        let (place, directory) = (place.clone(), directory.to_owned());
+        let mut etcd = Self { process: None, place, address, peers, directory };
         etcd.start_again()?;
         Ok(etcd)
     }
@@ -48,8 +70,8 @@ impl Etcd {
         command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
         command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
         command.args(["--initial-cluster", &format!("one={peers}")]);
-        self.process = Some(Process::start("etcd", &mut command, &self.directory)?);
-        eventually("etcd listens", || TcpStream::connect(self.address).ok())?;
+        self.process = Some(self.place.enter(|| Process::start("etcd", &mut command, &self.directory))?);
+        self.place.enter(|| eventually("etcd listens", || TcpStream::connect(self.address).ok()))?;
         Ok(())
     }
 
@@ -77,6 +99,7 @@ impl Etcd {
 pub struct Cluster {
     /// By number, from 1; empty places are those of relays that do not run.
     relays: Vec<Option<Relay>>,
+    places: Vec<Place>,
     /// Where each listens, so that the next one of that number does too.
     addresses: Vec<String>,
     arguments: Vec<String>,
@@ -86,7 +109,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many relays, each with these arguments. Everything is in `directory`.
+    /// Starts so many relays on loopback, each with these arguments. Everything is in `directory`.
     ///
     /// # Errors
     /// When one of them does not start.
@@ -95,22 +118,36 @@ impl Cluster {
         relays: usize,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self> {
+        Self::start_at(directory, &Place::Loopback, &vec![Place::Loopback; relays], arguments)
+    }
+
+    /// The same, with etcd and each relay at another place.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub fn start_at<A: AsRef<str>>(
+        directory: &Path,
+        etcd: &Place,
+        relays: &[Place],
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Self> {
         fs::create_dir_all(directory)?;
-        let etcd = Etcd::start(directory)?;
+        let etcd = Etcd::start_at(etcd, directory)?;
         let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
         let mut cluster = Self {
             relays: Vec::new(),
+            places: relays.to_vec(),
             addresses: Vec::new(),
             arguments,
             etcd,
             directory: directory.to_owned(),
         };
         cluster.make(&["init", "--dir", "home"])?;
-        for number in 1..=relays {
+        for (number, place) in (1..).zip(relays) {
             let (number_text, out) = (number.to_string(), format!("relay-{number}"));
             cluster.make(&["join", "--dir", "home", "--number", &number_text, "--out", &out])?;
             cluster.relays.push(None);
-            cluster.addresses.push("127.0.0.1:0".to_owned());
+            cluster.addresses.push(place.listen(RELAY_PORT));
             cluster.start_relay(number)?;
         }
         cluster.wait_until_they_know_each_other()?;
@@ -133,9 +170,13 @@ impl Cluster {
         let directory = self.directory_of(number);
         let mut command = Relay::command(&directory, &self.addresses[number - 1])?;
         command.arg("--cluster-dir").arg(self.directory.join(&name));
-        command.args(["--cluster-listen", "127.0.0.1:0", "--etcd", &format!("http://{}", self.etcd.address)]);
-        command.args(&self.arguments);
-        let relay = Relay::start_as(&name, &mut command, &self.directory)?;
+        let place = &self.places[number - 1];
+        command.args(["--cluster-listen", &place.listen(CLUSTER_PORT)]);
+        command.args(["--etcd", &format!("http://{}", self.etcd.address)]).args(&self.arguments);
+        if place.is_host() {
+            command.args(["--metrics", METRICS]);
+        }
+        let relay = place.enter(|| Relay::start_as(&name, &mut command, &self.directory))?;
         authority(&relay.url).clone_into(&mut self.addresses[number - 1]);
         self.relays[number - 1] = Some(relay);
         Ok(())
@@ -194,13 +235,25 @@ impl Cluster {
     /// # Errors
     /// When they do not find each other.
     pub fn wait_until_they_know_each_other(&self) -> Result<()> {
-        let running = self.relays.iter().flatten().count();
-        for relay in self.relays.iter().flatten() {
-            eventually("relays that know each other", || {
-                (metric(relay, "converge_cluster_relays").ok()? == running as u64).then_some(())
-            })?;
-        }
-        Ok(())
+        let running: Vec<_> = self.running().collect();
+        running.iter().try_for_each(|number| self.wait_until_it_knows(*number, running.len()))
+    }
+
+    /// Waits until a relay knows that so many run, with itself.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_until_it_knows(&self, number: usize, relays: usize) -> Result<()> {
+        let mut known = None;
+        eventually(&format!("relay {number} to know {relays} relays"), || {
+            let now = known.insert(self.metric_of(number, "converge_cluster_relays"));
+            now.as_ref().is_ok_and(|now| *now == relays as u64).then_some(())
+        })
+        .with_context(|| format!("it knows {known:?}"))
+    }
+
+    fn running(&self) -> impl Iterator<Item = usize> {
+        (1..).zip(&self.relays).filter_map(|(number, relay)| relay.is_some().then_some(number))
     }
 
     /// The sum of a metric, over all its labels and all relays that run.
@@ -208,11 +261,21 @@ impl Cluster {
     /// # Errors
     /// When one of them does not tell.
     pub fn metric(&self, name: &str) -> Result<u64> {
-        self.relays.iter().flatten().map(|relay| metric(relay, name)).sum()
+        self.running().map(|number| self.metric_of(number, name)).sum()
+    }
+
+    /// The same of one relay.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub fn metric_of(&self, number: usize, name: &str) -> Result<u64> {
+        let (place, relay) = (&self.places[number - 1], self.relay(number));
+        let authority = if place.is_host() { METRICS } else { relay.http.trim_start_matches("ws://") };
+        place.enter(|| metric(authority, name))
     }
 
     /// A balancer in front of the relays that knows nothing of QUIC: nginx, by a hash of the peer's address and port, on UDP
-    /// and TCP. Returns it and its URL.
+    /// and TCP. Returns it and its URL. On loopback only.
     ///
     /// # Errors
     /// When it does not start.
@@ -242,8 +305,8 @@ impl Cluster {
     }
 }
 
-fn metric(relay: &Relay, name: &str) -> Result<u64> {
-    let url = format!("{}/metrics", relay.http.replacen("ws://", "http://", 1));
+fn metric(authority: &str, name: &str) -> Result<u64> {
+    let url = format!("http://{authority}/metrics");
     let text = run(Command::new("curl").args(["-fsS", &url]), b"")?.success()?.text();
     let values = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;

@@ -14,6 +14,7 @@
 //! It needs root, for network namespaces, and says so when it is not. Chances follow from a seed, which is printed;
 //! `CONVERGE_LAB_SEED` repeats it.
 
+mod cluster;
 mod conditions;
 mod host;
 mod internet;
@@ -24,6 +25,7 @@ mod person;
 mod proxy;
 mod uplink;
 
+pub use cluster::ClusterLab;
 pub use host::{Access, Host};
 pub use nat::Nat;
 pub use proxy::HttpProxy;
@@ -39,7 +41,10 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 use tempfile::TempDir;
 
@@ -61,8 +66,10 @@ pub struct Lab {
     relay: Host,
     job: Host,
     laptop: Host,
+    more: Mutex<Vec<Arc<Host>>>,
     /// After the hosts, whose processes are ended first.
-    _internet: Internet,
+    internet: Internet,
+    number: u32,
     seed: u64,
     directory: Option<TempDir>,
 }
@@ -102,11 +109,22 @@ impl Lab {
         let relay = host("relay", RELAY_NETWORK, Access::Direct)?;
         let job = host("job", JOB_NETWORK, job)?;
         let laptop = host("laptop", LAPTOP_NETWORK, laptop)?;
-        let lab = Self { relay, job, laptop, _internet: internet, seed, directory: Some(directory) };
-        let job = lab.job_directory();
-        fs::create_dir(&job)?;
-        fs::copy(lab.key().with_extension("pub"), job.join(".authorized_keys"))?;
+        let more = Mutex::default();
+        let lab = Self { relay, job, laptop, more, internet, number, seed, directory: Some(directory) };
+        lab.new_job("job")?;
         Ok(lab)
+    }
+
+    /// A further host, with an address of its own in this network, which nobody else may have.
+    ///
+    /// # Errors
+    /// When the system does not want to.
+    pub fn host(&self, label: &str, network: Ipv4Addr) -> Result<Arc<Host>> {
+        let label = format!("{}-{label}", self.number);
+        let host = Arc::new(Host::new(&self.internet, &label, network, Access::Direct, self.path())?);
+        // It lives as long as the others, and before the internet ends.
+        self.more.lock().unwrap_or_else(PoisonError::into_inner).push(host.clone());
+        Ok(host)
     }
 
     /// Where the relay runs.
@@ -132,6 +150,17 @@ impl Lab {
     /// The directory in which the agent runs.
     pub fn job_directory(&self) -> PathBuf {
         self.path().join("job")
+    }
+
+    /// Makes a directory for an agent, into which the person may log in.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new_job(&self, name: &str) -> Result<PathBuf> {
+        let job = self.path().join(name);
+        fs::create_dir(&job)?;
+        fs::copy(self.key().with_extension("pub"), job.join(".authorized_keys"))?;
+        Ok(job)
     }
 
     /// The person's private key.

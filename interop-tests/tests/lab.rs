@@ -27,12 +27,15 @@ mod lab {
     mod doctor;
     mod emulation;
     mod gateways;
+    mod partition;
     mod proxies;
     mod remains;
     mod shell;
     mod slow;
     mod survival;
+    mod talk;
     mod throughput;
     mod traffic;
     mod transfer;
+    mod watch;
 }

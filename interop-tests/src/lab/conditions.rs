@@ -1,8 +1,14 @@
 //! What a host's way to the internet does to packets, in numbers.
 
-use super::packet::{Packet, Refusal};
+use super::{
+    internet::Network,
+    packet::{Packet, Refusal},
+};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 /// How much longer a packet takes that is overtaken. Longer than any burst, shorter than any retransmission timer.
 const OVERTAKEN_BY: Duration = Duration::from_millis(5);
@@ -39,6 +45,8 @@ pub(super) struct Conditions {
     pub(super) too_long: TooLong,
     pub(super) udp: Udp,
     pub(super) cut: bool,
+    /// The networks from and to which nothing passes.
+    pub(super) apart: BTreeSet<Network>,
 }
 
 impl Default for Conditions {
@@ -55,6 +63,7 @@ impl Default for Conditions {
             too_long: TooLong::Reported,
             udp: Udp::Passes,
             cut: false,
+            apart: BTreeSet::new(),
         }
     }
 }

@@ -38,7 +38,7 @@ const AT_ONCE: usize = 64;
 const BUFFER_BYTES: usize = 4096;
 
 /// The network part of an address: the lab's networks are all `/24`.
-type Network = [u8; 3];
+pub(super) type Network = [u8; 3];
 
 /// The internet of one lab.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Internet {
         ))?;
         let network = network_of(address);
         let seed = self.seed.wrapping_add(u64::from(u32::from(address)));
-        let place = Arc::new(Place { device, uplink: Arc::new(Uplink::new(seed)) });
+        let place = Arc::new(Place { device, uplink: Arc::new(Uplink::new(network, seed)) });
         let uplink = place.uplink.clone();
         self.places.0.write().unwrap_or_else(PoisonError::into_inner).insert(network, place.clone());
         let mut carrier =
@@ -111,7 +111,7 @@ impl Drop for Internet {
     }
 }
 
-fn network_of(address: Ipv4Addr) -> Network {
+pub(super) fn network_of(address: Ipv4Addr) -> Network {
     let [first, second, third, _] = address.octets();
     [first, second, third]
 }
@@ -185,8 +185,7 @@ impl Carrier {
                 return Some(first.due);
             }
             if let Some(Reverse(packet)) = self.waiting.pop()
-                && !self.place.uplink.is_cut()
-                && !packet.to.uplink.is_cut()
+                && !self.place.uplink.is_cut_between(&packet.to.uplink)
             {
                 deliver(&packet.to, &packet.bytes);
             }

@@ -32,8 +32,16 @@ impl Lab {
     /// # Errors
     /// When `converge` has not been built.
     pub fn openssh(&self, program: &str, agent: &Agent) -> Result<Command> {
+        self.openssh_to(program, &agent.address)
+    }
+
+    /// The same, to another address.
+    ///
+    /// # Errors
+    /// When `converge` has not been built.
+    pub fn openssh_to(&self, program: &str, address: &str) -> Result<Command> {
         let mut command = self.converge()?;
-        command.args([program, &agent.address]).args(ssh_options(&self.key()));
+        command.args([program, address]).args(ssh_options(&self.key()));
         Ok(command)
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     conditions::{Conditions, Fate, Lane, TooLong, USUAL_MTU, Udp},
+    internet::{Network, network_of},
     packet::{Packet, Refusal},
 };
 use std::{
@@ -20,6 +21,7 @@ pub(super) enum Direction {
 /// can be chained.
 #[derive(Debug)]
 pub struct Uplink {
+    network: Network,
     state: Mutex<State>,
 }
 
@@ -45,9 +47,10 @@ pub struct Traffic {
 }
 
 impl Uplink {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(network: Network, seed: u64) -> Self {
         let (up, down) = (Lane::new(seed), Lane::new(seed.wrapping_add(1)));
         Self {
+            network,
             state: Mutex::new(State {
                 conditions: Conditions::default(),
                 up,
@@ -121,9 +124,18 @@ impl Uplink {
         self.change(|conditions| conditions.cut = true)
     }
 
-    /// Everything passes that did before the cut.
+    /// Nothing passes from and to these others any more, also not what is on its way. All else passes as before.
+    pub fn cut_from<'a>(&self, others: impl IntoIterator<Item = &'a Self>) -> &Self {
+        let others = others.into_iter().map(|other| other.network);
+        self.change(|conditions| conditions.apart.extend(others))
+    }
+
+    /// Everything passes that did before the cut, whatever was cut.
     pub fn heal(&self) -> &Self {
-        self.change(|conditions| conditions.cut = false)
+        self.change(|conditions| {
+            conditions.cut = false;
+            conditions.apart.clear();
+        })
     }
 
     /// Everything passes, at once.
@@ -142,7 +154,15 @@ impl Uplink {
             Direction::Up => &mut state.up,
             Direction::Down => &mut state.down,
         };
-        let fate = lane.decide(&state.conditions, packet, now);
+        let other = match direction {
+            Direction::Up => packet.destination,
+            Direction::Down => packet.source,
+        };
+        let fate = if state.conditions.apart.contains(&network_of(other)) {
+            Fate::Lost
+        } else {
+            lane.decide(&state.conditions, packet, now)
+        };
         match fate {
             Fate::Through(_) => {
                 state.traffic.bytes += packet.bytes.len() as u64;
@@ -157,8 +177,13 @@ impl Uplink {
         fate
     }
 
-    pub(super) fn is_cut(&self) -> bool {
-        self.state().conditions.cut
+    /// Whether nothing passes between this one and another.
+    pub(super) fn is_cut_between(&self, other: &Self) -> bool {
+        let cuts = |one: &Self, other: &Self| {
+            let conditions = &one.state().conditions;
+            conditions.cut || conditions.apart.contains(&other.network)
+        };
+        cuts(self, other) || cuts(other, self)
     }
 
     fn change(&self, change: impl FnOnce(&mut Conditions)) -> &Self {
