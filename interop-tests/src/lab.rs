@@ -7,6 +7,8 @@
 //!                         │   (this process) └── laptop 203.0.113.10, or 192.168.7.10 behind a router or proxy
 //! ```
 //!
+//! A scenario may have more hosts ([`Lab::host`]); [`ClusterLab`] has several relays on hosts of their own.
+//!
 //! Hosts are network namespaces. Packets between them go through this process, where each host's [`Uplink`] delays,
 //! loses, reorders, slows, refuses or drops them, as the scenario says and while it runs. IPv4 only. Nothing outside
 //! the lab can be reached from it, and nothing of it remains: the next lab also removes what a killed test has left.
@@ -66,6 +68,7 @@ pub struct Lab {
     relay: Host,
     job: Host,
     laptop: Host,
+    /// Those that a scenario has beside them.
     more: Mutex<Vec<Arc<Host>>>,
     /// After the hosts, whose processes are ended first.
     internet: Internet,

@@ -10,6 +10,7 @@ in_a_lab! { job Direct, laptop Direct:
     delay_is_felt_by_every_packet,
     full_loss_lets_nothing_through,
     cut_lets_nothing_through_until_it_is_healed,
+    cut_from_one_host_leaves_the_others,
     what_is_on_its_way_when_it_is_cut_is_lost,
     dropped_udp_is_silent_and_tcp_passes,
     rejected_udp_is_refused_and_tcp_passes,
@@ -73,6 +74,24 @@ fn cut_lets_nothing_through_until_it_is_healed(lab: &Lab) -> Result<()> {
     lab.laptop().uplink().heal();
     arrives(&udp, &other, address_of(&other, lab.relay())?, "after")?;
     passes(&near, &far, "and TCP")
+}
+
+fn cut_from_one_host_leaves_the_others(lab: &Lab) -> Result<()> {
+    let (udp, other, third) = (udp_on(lab.laptop())?, udp_on(lab.relay())?, udp_on(lab.job())?);
+    let (laptop, relay) = (address_of(&udp, lab.laptop())?, address_of(&other, lab.relay())?);
+    let job = address_of(&third, lab.job())?;
+    lab.relay().uplink().cut_from([lab.laptop().uplink()]);
+    udp.send_to(b"lost", relay)?;
+    assert!(is_silent(&other)?);
+    other.send_to(b"lost", laptop)?;
+    assert!(is_silent(&udp)?);
+    arrives(&third, &other, relay, "to the one that is cut off")?;
+    arrives(&other, &third, job, "from it")?;
+    arrives(&third, &udp, laptop, "and past it")?;
+    lab.relay().uplink().heal();
+    arrives(&udp, &other, relay, "after")?;
+    arrives(&other, &udp, laptop, "and back")?;
+    Ok(())
 }
 
 fn what_is_on_its_way_when_it_is_cut_is_lost(lab: &Lab) -> Result<()> {
