@@ -40,12 +40,14 @@ fn cut_off_relay_shares_no_id(lab: &Lab, carrier: Carrier) -> Result<()> {
     ensure!(owner.id == ID, "{}", owner.id);
     let watch = Watch::new(lab, carrier, [1, 2, 3].map(|relay| asking_for(ID, cluster.url(relay))));
     println!("cluster and owner are there after {:.1} s", begun.elapsed().as_secs_f64());
-    thread::scope(|scope| {
+    let outage = thread::scope(|scope| {
         // They end also when the story breaks off.
         let _asking = watch.start(scope);
         play(&cluster_lab, &jobs, &owner, &watch)
-    })
-    .and_then(|outage| watch.judge(OWNER, 1, outage))?;
+    });
+    // Before all else: it may be why the story broke off.
+    watch.saw_only(OWNER)?;
+    watch.judge(1, outage?)?;
     println!("all took {:.1} s", begun.elapsed().as_secs_f64());
     Ok(())
 }
@@ -77,7 +79,7 @@ fn play(
     far.say()?;
     // One that comes anew to the relay that is alone, and rivals for the ID elsewhere: before the others have noticed …
     let mut newcomer = lab.job().start("newcomer", &mut jobs.command("newcomer", "new", 1)?)?;
-    let mut rivals = vec![jobs.start("rival-at-once", ID, 2)?];
+    let at_once = jobs.start_rival("rival-at-once", 2)?;
     near.say()?;
     near.hear()?;
     for relay in [2, 3] {
@@ -85,8 +87,8 @@ fn play(
         println!("relay {relay} knows {:.1} s after the cut", cut.elapsed().as_secs_f64());
     }
     // … and after that.
-    rivals.push(jobs.start("rival-later", ID, 3)?);
-    ensure!(jobs.who(&through(&rivals[0], cluster.url(3)))? == "rival-at-once", "the others go on");
+    let _later = jobs.start_rival("rival-later", 3)?;
+    ensure!(jobs.who(&through(&at_once, cluster.url(3)))? == "rival-at-once", "the others go on");
     newcomer
         .wait_for_log("why it is refused", |log| log.contains("cannot ask its cluster who has which ID"))?;
     eventually("relay 1 to notice that etcd is away", || is_well(cluster, 1, 3).is_none().then_some(()))?;
@@ -115,10 +117,7 @@ fn play(
     ensure!(jobs.who(&asking_for("new", cluster.url(2)))? == "newcomer");
     let all_well = Instant::now();
     watch.wait_for_answers_since(all_well)?;
-    rivals.push(jobs.start("rival-afterwards", ID, 1)?);
-    for rival in &rivals {
-        ensure!(rival.id != ID, "{} has the ID, too", rival.address);
-    }
+    let _afterwards = jobs.start_rival("rival-afterwards", 1)?;
     println!(
         "the job has counted to {} in the session over two relays, to {} in the other",
         far.end()?,
@@ -154,6 +153,13 @@ impl Jobs<'_> {
     fn start(&self, name: &str, id: &str, relay: usize) -> Result<Agent> {
         let mut command = self.command(name, id, relay)?;
         self.lab.job().enter(|| Agent::start_as(name, &mut command, self.lab.path()))
+    }
+
+    /// One that wants the owner's ID, and does not get it.
+    fn start_rival(&self, name: &str, relay: usize) -> Result<Agent> {
+        let rival = self.start(name, ID, relay)?;
+        ensure!(rival.id != ID, "{name} has the ID, too: {}", rival.address);
+        Ok(rival)
     }
 
     /// Who answers at this address.

@@ -94,34 +94,36 @@ impl<'a> Watch<'a> {
         eventually("answers from each relay", all).with_context(|| format!("{:#?}", self.answers()))
     }
 
-    /// Nobody but this one was ever seen, and it was always reached but for the time from the cut until all was well, and
-    /// at the relay that was cut off then, too. Prints what there was.
-    pub(crate) fn judge(&self, owner: &str, cut_off: usize, outage: Range<Instant>) -> Result<()> {
+    /// Nobody but this one was ever seen, by anybody.
+    pub(crate) fn saw_only(&self, owner: &str) -> Result<()> {
         let answers = self.answers();
+        let other = answers.iter().find(|answer| answer.owner.as_ref().is_ok_and(|seen| seen != owner));
+        ensure!(other.is_none(), "the ID has another owner than {owner}: {other:?}");
+        Ok(())
+    }
+
+    /// Somebody was always reached, but for the time from the cut until all was well, and at the relay that was cut off then,
+    /// too. Prints what there was.
+    pub(crate) fn judge(&self, cut_off: usize, outage: Range<Instant>) -> Result<()> {
+        let answers = self.answers();
+        let during = |answer: &Answer| answer.answered >= outage.start && answer.asked < outage.end;
         let mut reasons = BTreeMap::new();
         for relay in 1..=self.addresses.len() {
-            let of_relay: Vec<_> = answers.iter().filter(|answer| answer.relay == relay).collect();
-            let during = |answer: &Answer| answer.answered >= outage.start && answer.asked < outage.end;
-            let (found, not): (Vec<_>, Vec<_>) =
-                of_relay.iter().copied().partition(|answer: &&Answer| answer.owner.is_ok());
-            println!(
-                "relay {relay}: asked {} times, {} of them in the outage; {} answers are the owner, {} nobody",
-                of_relay.len(),
-                of_relay.iter().filter(|answer| during(answer)).count(),
-                found.len(),
-                not.len(),
-            );
-            for answer in of_relay {
-                match &answer.owner {
-                    Ok(seen) => ensure!(seen == owner, "the ID has another owner: {answer:?}"),
-                    Err(reason) => {
-                        ensure!(relay != cut_off && during(answer), "the owner was not reached: {answer:?}");
-                        let is_clear = CLEAR.iter().any(|words| reason.contains(words));
-                        ensure!(is_clear, "that is not what there is to say: {answer:?}");
-                        *reasons.entry(reason.clone()).or_insert(0) += 1;
-                    }
-                }
+            let of_relay = || answers.iter().filter(|answer| answer.relay == relay);
+            for (answer, reason) in
+                of_relay().filter_map(|answer| Some((answer, answer.owner.as_ref().err()?)))
+            {
+                ensure!(relay != cut_off && during(answer), "nobody was reached: {answer:?}");
+                let is_clear = CLEAR.iter().any(|words| reason.contains(words));
+                ensure!(is_clear, "that is not what there is to say: {answer:?}");
+                *reasons.entry(reason).or_insert(0) += 1;
             }
+            let all = of_relay().count();
+            let in_outage = of_relay().filter(|answer| during(answer)).count();
+            let nobody = of_relay().filter(|answer| answer.owner.is_err()).count();
+            println!(
+                "relay {relay}: {all} answers, {in_outage} of them in the outage; {nobody} times nobody"
+            );
         }
         reasons.iter().for_each(|(reason, times)| println!("{times} times: {reason}"));
         Ok(())
