@@ -57,6 +57,15 @@ impl Authority {
         )
     }
 
+    /// Issues a certificate for an etcd on `127.…` or `localhost`, with a new key. It shows it to itself, too.
+    ///
+    /// # Errors
+    /// When openssl fails.
+    pub fn issue_to_etcd(&self, certificate: &Path, key: &Path, names: &str) -> Result<()> {
+        let usage = "extendedKeyUsage=serverAuth,clientAuth";
+        self.issue(certificate, key, "etcd", &[&format!("subjectAltName={names}"), usage])
+    }
+
     /// Issues a certificate for an agent, with a new key.
     ///
     /// # Errors

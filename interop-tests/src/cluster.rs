@@ -51,21 +51,20 @@ impl Cluster {
         relays: usize,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self> {
-        Self::start_at(directory, &Place::Loopback, &vec![Place::Loopback; relays], arguments)
+        let etcd = Etcd::start(directory)?;
+        Self::start_at(directory, etcd, &vec![Place::Loopback; relays], arguments)
     }
 
-    /// The same, with etcd and each relay at another place.
+    /// The same with this etcd, and each relay at another place.
     ///
     /// # Errors
     /// When one of them does not start.
     pub fn start_at<A: AsRef<str>>(
         directory: &Path,
-        etcd: &Place,
+        etcd: Etcd,
         relays: &[Place],
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self> {
-        fs::create_dir_all(directory)?;
-        let etcd = Etcd::start_at(etcd, directory)?;
         let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
         let mut cluster = Self {
             relays: Vec::new(),
@@ -105,7 +104,7 @@ impl Cluster {
         command.arg("--cluster-dir").arg(self.directory.join(&name));
         let place = &self.places[number - 1];
         command.args(["--cluster-listen", &place.listen(CLUSTER_PORT)]);
-        command.args(["--etcd", &format!("http://{}", self.etcd.address)]).args(&self.arguments);
+        command.args(self.etcd.arguments()).args(&self.arguments);
         if place.is_host() {
             command.args(["--metrics", METRICS]);
         }
@@ -223,7 +222,7 @@ impl Cluster {
         fs::write(
             &config,
             format!(
-                "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n{user}daemon off;\nworker_processes 1;\n\
+                "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n{user}daemon off;\nmaster_process off;\n\
                  pid {shown}/nginx.pid;\nerror_log stderr;\nevents {{ worker_connections 1024; }}\nstream {{\n\
                  \x20   upstream relays {{\n        hash $remote_addr$remote_port consistent;\n{servers}    }}\n\
                  \x20   server {{ listen {front} udp; proxy_pass relays; proxy_timeout 10m; }}\n\

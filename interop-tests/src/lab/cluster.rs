@@ -7,7 +7,7 @@
 //! ```
 
 use super::{Host, Lab};
-use crate::cluster::{Cluster, Place};
+use crate::cluster::{Cluster, Etcd, Place};
 use anyhow::Result;
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -42,7 +42,8 @@ impl ClusterLab {
         let relays = (1..=relays).map(|number| lab.host(&format!("relay-{number}"), network(number)));
         let relays = relays.collect::<Result<Vec<_>>>()?;
         let places: Vec<_> = relays.iter().cloned().map(Place::Host).collect();
-        let cluster = Cluster::start_at(lab.path(), &Place::Host(etcd.clone()), &places, arguments)?;
+        let running = Etcd::start_at(&Place::Host(etcd.clone()), lab.path())?;
+        let cluster = Cluster::start_at(lab.path(), running, &places, arguments)?;
         Ok(Self { cluster, relays, etcd })
     }
 

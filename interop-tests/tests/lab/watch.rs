@@ -125,13 +125,15 @@ impl<'a> Watch<'a> {
                 "relay {relay}: {all} answers, {in_outage} of them in the outage; {nobody} times nobody"
             );
         }
-        reasons.iter().for_each(|(reason, times)| println!("{times} times: {reason}"));
+        for (reason, times) in &reasons {
+            println!("{times} times: {reason}");
+        }
         Ok(())
     }
 }
 
 /// What a person is told.
 fn reason(output: &Output) -> String {
-    let lines = output.stderr.lines().filter(|line| line.starts_with("converge"));
-    lines.last().map_or_else(|| output.stderr.clone(), str::to_owned)
+    let mut lines = output.stderr.lines().filter(|line| line.starts_with("converge"));
+    lines.next_back().map_or_else(|| output.stderr.clone(), str::to_owned)
 }

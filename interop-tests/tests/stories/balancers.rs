@@ -108,7 +108,7 @@ fn nginx(directory: &Path, listen: &str, location: &str, relay: &Relay) -> Resul
     fs::write(
         &config,
         format!(
-            "{user}daemon off;\nworker_processes 1;\npid {shown}/nginx.pid;\nerror_log stderr;\n\
+            "{user}daemon off;\nmaster_process off;\npid {shown}/nginx.pid;\nerror_log stderr;\n\
              events {{ worker_connections 256; }}\nhttp {{\n    access_log off;\n{temporary}\
              \x20   map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}\n\
              \x20   server {{\n        {listen}\n        location {location} {{\n\

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use converge_interop_tests::{
     Agent, Carrier, Process, Setup, Terminal,
-    cluster::{Cluster, authority, through},
+    cluster::{Cluster, Etcd, Place, authority, through},
     files::{sha256, write_random},
     loopback::UdpNat,
     process::{eventually, run},
@@ -361,6 +361,30 @@ fn etcd_is_away_for_a_minute_and_then_loses_its_data() {
         echo("after")?;
         session.end_input();
         assert!(session.wait()?.success());
+        Ok(())
+    });
+}
+
+/// One that wants a certificate from whoever comes, and a name with a password.
+#[test]
+fn etcd_that_asks_who_is_there_lets_relays_in() {
+    crate::tell(Carrier::Quic, |setup| {
+        let directory = setup.path().join("cluster");
+        let etcd = Etcd::start_guarded(&directory)?;
+        let mut cluster = Cluster::start_at(&directory, etcd, &vec![Place::Loopback; 2], [""; 0])?;
+        let job = setup.new_job("clustered")?;
+        let named = ["--transport", "quic", "--id", "build"];
+        let agent = Agent::start(&job, setup.path(), cluster.url(1), named)?;
+        let output = run(setup.openssh_to("ssh", &through(&agent, cluster.url(2)))?.arg("echo in"), b"")?;
+        assert_eq!(output.success()?.text(), "in\n");
+
+        fs::write(cluster.etcd.password_file()?, "wrong\n")?;
+        cluster.kill(2)?;
+        cluster.start_relay(2)?;
+        cluster.relay(2).process.wait_for_log("why etcd lets it in no more", |log| {
+            log.contains("the cluster's registry cannot be reached")
+                && log.contains("invalid user ID or password")
+        })?;
         Ok(())
     });
 }
