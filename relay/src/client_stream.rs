@@ -348,7 +348,10 @@ impl<'a> Seeking<'a> {
 
     fn last_word(&mut self) -> Refused {
         match self.refused.take() {
-            None => no_such_id(self.id),
+            None => match self.shared.registry.left_behind(self.id) {
+                Some(relay) => forward::agent_lost(&format!("relay {relay}, where it was, is not there")),
+                None => no_such_id(self.id),
+            },
             // The client's own relay stays.
             Some((Elsewhere { relay, .. }, Refused { code: RefusalCode::STOPPING, .. })) => {
                 forward::agent_lost(&format!("it is leaving relay {relay}, which stops"))

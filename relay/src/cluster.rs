@@ -19,16 +19,13 @@ pub(crate) use links::{Cluster, Health};
 
 use converge_certs::cluster::ClusterIdentity;
 use converge_proto::cluster::CLUSTER_ALPN;
+use converge_transport::quic;
 use quinn::{
-    Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime,
+    TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use std::{
-    io,
-    net::{SocketAddr, UdpSocket},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 /// How often an idle link says that it is alive, and after which silence the other relay is gone. There are few of these
 /// links, and sessions of many people wait for the answer.
@@ -37,7 +34,7 @@ const MAX_IDLE: Duration = Duration::from_secs(4);
 /// Streams that one relay may have open on one link to another.
 const MAX_STREAMS: u32 = 1024;
 /// What one stream may have on its way before it is read; as on any link.
-const STREAM_WINDOW_BYTES: u32 = converge_transport::quic::STREAM_WINDOW_BYTES;
+const STREAM_WINDOW_BYTES: u32 = quic::STREAM_WINDOW_BYTES;
 /// What a link may have sent and not yet acknowledged, over all its streams.
 const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// Handshakes in progress, and the bytes they may have waiting, in all. Nobody but the other relays has business there.
@@ -45,6 +42,8 @@ const MAX_INCOMING: usize = 256;
 const INCOMING_BUFFER_BYTES: u64 = 1024 * 1024;
 /// As between relays and agents: for networks with jumbo frames, where ten of them are one batch.
 const MTU_UPPER_BOUND: u16 = 6000;
+/// Packets for which there is one acknowledgement, as there.
+const ACK_THRESHOLD: u32 = 10;
 
 /// The endpoint for links between relays, at this address.
 pub(crate) fn endpoint(address: SocketAddr, identity: &ClusterIdentity) -> io::Result<Endpoint> {
@@ -55,7 +54,7 @@ pub(crate) fn endpoint(address: SocketAddr, identity: &ClusterIdentity) -> io::R
         .transport_config(transport())
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
-    let socket = UdpSocket::bind(address)?;
+    let socket = quic::bind(address)?;
     let mut endpoint =
         Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
     let tls = identity.client_config(&[CLUSTER_ALPN]).map_err(io::Error::other)?;
@@ -69,6 +68,8 @@ pub(crate) fn endpoint(address: SocketAddr, identity: &ClusterIdentity) -> io::R
 fn transport() -> Arc<TransportConfig> {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_UPPER_BOUND);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD));
     let mut config = TransportConfig::default();
     config
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
@@ -80,6 +81,7 @@ fn transport() -> Arc<TransportConfig> {
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
         .max_idle_timeout(IdleTimeout::try_from(MAX_IDLE).ok())
-        .mtu_discovery_config(Some(mtu));
+        .mtu_discovery_config(Some(mtu))
+        .ack_frequency_config(Some(acks));
     Arc::new(config)
 }

@@ -92,6 +92,9 @@ pub trait Registry: Send + Sync + 'static {
     /// Where the agent is that has this ID now. Asks nobody.
     fn find(&self, id: &Id) -> Option<Place>;
 
+    /// The relay at which the agent was that has this ID, where that relay has gone or is cut off. Asks nobody.
+    fn left_behind(&self, id: &Id) -> Option<RelayNumber>;
+
     /// The key of the agent that has this ID now, wherever it is.
     fn host_key(&self, id: &Id) -> Option<HostKey>;
 

@@ -184,7 +184,7 @@ async fn run(
 }
 
 pub(crate) fn agent_lost(why: &str) -> Refused {
-    let text = format!("the agent cannot be reached: {why}; it will be tried again");
+    let text = format!("the agent cannot be reached: {why}; try again in a moment");
     Refused { code: RefusalCode::AGENT_LOST, text: Line::new(text) }
 }
 

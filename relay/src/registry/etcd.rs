@@ -315,6 +315,10 @@ impl Registry for EtcdRegistry {
         })
     }
 
+    fn left_behind(&self, id: &Id) -> Option<RelayNumber> {
+        self.state().left_behind(id)
+    }
+
     fn host_key(&self, id: &Id) -> Option<HostKey> {
         self.state().host_key(id, Instant::now())
     }

@@ -3,7 +3,7 @@
 use super::{Agent, Ending, Place, RegisterError, Registration, Registry, ReserveRefusal, Unavailable};
 use crate::{config::Live, limits};
 use converge_proto::{
-    HostKey, Id,
+    HostKey, Id, RelayNumber,
     rendezvous::{IdTable, LinkNumber, SecretHash, VerifiedAgent, id_table::Reservation},
 };
 use converge_transport::CloseCode;
@@ -86,6 +86,10 @@ impl Registry for MemoryRegistry {
 
     fn find(&self, id: &Id) -> Option<Place> {
         self.state().agents.get(id).cloned().map(Place::Here)
+    }
+
+    fn left_behind(&self, _: &Id) -> Option<RelayNumber> {
+        None
     }
 
     fn host_key(&self, id: &Id) -> Option<HostKey> {

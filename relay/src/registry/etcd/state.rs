@@ -160,6 +160,13 @@ impl<A: Clone> State<A> {
         (is_there && held.relay != self.me).then_some(Whereabouts::At(held.relay, known.revision))
     }
 
+    /// The relay that has this ID for its agent, and is not there.
+    pub(super) fn left_behind(&self, id: &Id) -> Option<RelayNumber> {
+        let Holding::Held(held) = &self.known.get(id)?.holding else { return None };
+        let is_there = self.relays.get(&held.relay).is_some_and(|relay| relay.run == held.run);
+        (!is_there && held.relay != self.me).then_some(held.relay)
+    }
+
     /// The key of the agent that has this ID now.
     pub(super) fn host_key(&self, id: &Id, now: Instant) -> Option<HostKey> {
         self.find(id, now)?;

@@ -101,9 +101,10 @@ fn another_key_gets_another_id() {
     let plan = setup.plan(&agent(2, Some("build"), None));
     assert_eq!((plan.id, plan.step), (id("made-up"), Step::Write(0)));
     assert_eq!(plan.reassigned, Some(Reassigned::HeldByAnotherKey));
+    assert_eq!(setup.state.left_behind(&id("build")), None);
     // Also while its agent is away, here or with a relay that is gone.
     setup.state.relay(number(2), None);
-    assert_eq!(setup.find("build"), None);
+    assert_eq!((setup.find("build"), setup.state.left_behind(&id("build"))), (None, Some(number(2))));
     assert_eq!(setup.plan(&agent(2, Some("build"), None)).id, id("made-up"));
 }
 
