@@ -10,6 +10,7 @@
 
 pub mod acme;
 pub mod authority;
+pub mod bench;
 pub mod cluster;
 pub mod crowd;
 pub mod files;

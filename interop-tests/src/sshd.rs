@@ -28,7 +28,15 @@ impl Sshd {
     /// # Errors
     /// When it does not answer.
     pub fn start(directory: &Path, public_key: &Path) -> Result<Self> {
-        let (address, host_key) = (free_port()?, directory.join("sshd_host_key"));
+        Self::start_at(directory, public_key, free_port()?)
+    }
+
+    /// The same, where nobody else listens.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn start_at(directory: &Path, public_key: &Path, address: SocketAddr) -> Result<Self> {
+        let host_key = directory.join("sshd_host_key");
         make_key(&host_key)?;
         let config = format!(
             "Port {}\nListenAddress {}\nHostKey \"{}\"\nAuthorizedKeysFile \"{}\"\nStrictModes no\nUsePAM no\n\
