@@ -34,6 +34,7 @@ bench:
 	cargo build --release --locked --bins
 	@cargo run --release --locked --quiet --bin bench -- $(ARGS)
 	@cargo run --release --locked --quiet --bin bench-agents
+	@cargo run --release --locked --quiet --bin bench-network
 
 platforms:
 	@scripts/check-platforms $(ARGS)

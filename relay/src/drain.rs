@@ -56,7 +56,7 @@ impl Drain {
 
 fn spread(leaving: usize, rate: u32) -> Duration {
     let leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
-    Duration::from_secs(1) * leaving / rate.max(1)
+    (Duration::from_secs(1) * leaving).checked_div(rate).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn everybody_is_let_go_at_the_rate() {
         for (leaving, rate, seconds) in
-            [(0, 500, 0.0), (1, 500, 0.002), (500, 500, 1.0), (10_000, 500, 20.0), (10, 0, 10.0)]
+            [(0, 500, 0.0), (1, 500, 0.002), (500, 500, 1.0), (10_000, 500, 20.0), (10, 0, 0.0)]
         {
             assert!((spread(leaving, rate).as_secs_f64() - seconds).abs() < 1e-6, "{leaving} at {rate}");
         }

@@ -244,6 +244,12 @@ async fn token_is_good_for_the_same_at_every_relay() {
     assert_eq!(status("GET", "/api/v1/agents/other", Some(&team)).await, 403);
     assert_eq!(status("GET", "/api/v1/agents/team-1", Some(&team)).await, 200);
     assert_eq!(status("POST", "/api/v1/agents/other/message", Some(&read)).await, 403);
+    let known = async {
+        while status("GET", "/api/v1/agents/other", Some(&read)).await != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("what the list has in the registry, too", known).await;
     let (answer, request) = tokio::join!(
         status("POST", "/api/v1/agents/other/message", Some(&write)),
         asked(&mut agents[1], None)
@@ -359,6 +365,8 @@ async fn page_of_sessions_has_the_jobs_of_all_relays_and_follows_them() {
         browsers[0].rows.contains("0 B in") && !browsers[1].rows.contains("0 B in"),
         "what is hidden is hidden"
     );
+    // A page asks all relays; a client's relay has heard of the agent, or not yet.
+    until_found(first, "far").await;
     let (session, _) = tokio::join!(first.connect("far", By::Quic), far.next_session());
     let session = session.unwrap();
     for browser in &mut browsers {

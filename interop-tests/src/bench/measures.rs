@@ -4,6 +4,7 @@ use super::{bulk::Bulk, peer::Peer, typist::Typist};
 use crate::{Lab, lab::Uplink, process::run};
 use anyhow::{Context, Result};
 use std::{
+    fs,
     process::Command,
     time::{Duration, Instant},
 };
@@ -91,6 +92,19 @@ pub const ALL: [Measure; 14] = [
     time("relay killed: key after it is back", "s", [Some(0.3), None], restart),
     time("UDP dies: silence", "s", [Some(3.0), None], udp_dies),
 ];
+
+/// Gives all hosts the TCP that most machines have, whatever this one has been given.
+///
+/// # Errors
+/// When this machine has no CUBIC.
+pub fn use_cubic(lab: &Lab) -> Result<()> {
+    // Of the network namespace of whoever writes it.
+    let setting = "/proc/sys/net/ipv4/tcp_congestion_control";
+    for host in [lab.relay(), lab.job(), lab.laptop()] {
+        host.enter(|| fs::write(setting, "cubic").context("cannot choose CUBIC for TCP"))?;
+    }
+    Ok(())
+}
 
 fn long_line(lab: &Lab) -> &Uplink {
     lab.laptop().uplink().delay(ROUND_TRIP / 2).slow(BITS_PER_SECOND, QUEUE_BYTES)

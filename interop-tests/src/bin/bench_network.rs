@@ -62,6 +62,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     for round in 0..arguments.rounds {
         for (index, kind) in Kind::ALL.into_iter().enumerate() {
             let lab = Lab::new("bench")?;
+            measures::use_cubic(&lab)?;
             let mut peer = kind.start(&lab).with_context(|| kind.name())?;
             for row in &mut rows {
                 let Row { measure, figures } = row;
@@ -77,7 +78,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     }
     println!(
         "\n{} rounds; median (least to most). 200 Mbit/s with a queue of 1.25 MB and a round trip of 50 ms where there is a \
-         transfer, 50 ms elsewhere\n",
+         transfer, 50 ms elsewhere; TCP has CUBIC\n",
         arguments.rounds
     );
     println!("{}", table::markdown(&rows));

@@ -8,7 +8,6 @@ use crate::limits::{AddressHeader, ProxyProtocol};
 use clap::Args;
 use ipnet::IpNet;
 use serde::Deserialize;
-use std::num::NonZero;
 
 /// `[limits]`
 #[derive(Args, Debug, Default, Deserialize)]
@@ -25,7 +24,7 @@ pub struct Limits {
     )]
     #[serde(deserialize_with = "values::from_text")]
     pub drain_timeout: Option<Time>,
-    /// Agents and sessions per second that one of several relays lets go to the others when it stops
+    /// Agents and sessions per second that one of several relays lets go to the others when it stops; 0: all at once
     #[arg(
         long,
         env = "CONVERGE_DRAIN_RATE",
@@ -33,7 +32,7 @@ pub struct Limits {
         default_value = "500",
         hide_short_help = true
     )]
-    pub drain_rate: Option<NonZero<u32>>,
+    pub drain_rate: Option<u32>,
     /// Networks of proxies and balancers in front of the relay that are believed for whom they speak
     #[arg(
         long,

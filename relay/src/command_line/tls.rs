@@ -29,7 +29,7 @@ pub struct Tls {
         hide_short_help = true
     )]
     pub state_dir: Option<PathBuf>,
-    /// Order a certificate for this host name, and agree to the authority's terms; several times or with commas for more
+    /// Order certificates for these host names, and agree to the terms of the authority
     #[arg(long, env = "CONVERGE_ACME_DOMAIN", value_name = "NAME", value_delimiter = ',')]
     pub acme_domain: Option<Vec<String>>,
     /// Whom the authority may write to about it

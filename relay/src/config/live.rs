@@ -14,7 +14,7 @@ use tokio::sync::watch;
 pub struct Live {
     /// How long sessions may go on after the relay was told to stop.
     pub drain_timeout: Duration,
-    /// Agents per second that a relay of several hands to the others when it stops.
+    /// Agents per second that a relay of several hands to the others when it stops; 0: all at once.
     pub drain_rate: u32,
     /// What is logged.
     pub log: LogFilter,

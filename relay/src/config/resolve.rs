@@ -16,7 +16,6 @@ use crate::{
 };
 use std::{
     net::{Ipv6Addr, SocketAddr},
-    num::NonZero,
     sync::Arc,
 };
 
@@ -93,7 +92,7 @@ fn live(settings: &Settings) -> Result<Live, Problems> {
     Ok(Live {
         access: Arc::new(access),
         drain_timeout: said.drain_timeout.map_or(default.drain_timeout, |Time(time)| time),
-        drain_rate: said.drain_rate.map_or(default.drain_rate, NonZero::get),
+        drain_rate: said.drain_rate.unwrap_or(default.drain_rate),
         log: log.log.clone().unwrap_or(default.log),
         limits: Arc::new(limits::limits(said)),
     })

@@ -42,6 +42,10 @@ async fn pass(near: TcpStream, server: SocketAddr, mut is_cut: watch::Receiver<b
         return;
     }
     let Ok(far) = TcpStream::connect(server).await else { return };
+    for stream in [&near, &far] {
+        // What is small goes at once, as it would without us.
+        stream.set_nodelay(true).unwrap();
+    }
     let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
     tokio::select! {
         () = copy(near_read, far_write, is_cut.clone()) => {}
