@@ -12,11 +12,11 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Access")]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Access {
-    /// What agents must show: none or token; needed when others reach the relay
+    /// What agents must show: none or token; needed when others reach it
     #[arg(long, env = "CONVERGE_AGENT_AUTH", value_name = "WHAT")]
     #[serde(deserialize_with = "values::from_text")]
     pub agent_auth: Option<Auth>,
-    /// What clients must show: none or token; needed when others reach the relay
+    /// What clients must show: none or token; needed when others reach it
     #[arg(long, env = "CONVERGE_CLIENT_AUTH", value_name = "WHAT")]
     #[serde(deserialize_with = "values::from_text")]
     pub client_auth: Option<Auth>,

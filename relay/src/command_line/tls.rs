@@ -29,7 +29,7 @@ pub struct Tls {
         hide_short_help = true
     )]
     pub state_dir: Option<PathBuf>,
-    /// Order certificates for these host names, and agree to the terms of the authority
+    /// Order certificates for these names, and agree to the authority's terms
     #[arg(long, env = "CONVERGE_ACME_DOMAIN", value_name = "NAME", value_delimiter = ',')]
     pub acme_domain: Option<Vec<String>>,
     /// Whom the authority may write to about it
