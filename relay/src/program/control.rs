@@ -165,17 +165,23 @@ impl Answerer {
             let _ = say(&mut write, Word::Error, "this relay does not understand that; upgrade it").await;
             return;
         }
+        // Who is there is said first, as they may be gone at once. Who does not listen wants the relay drained all the same.
+        let there = self.counts.now();
+        let _ = say_counts(&mut write, there).await;
         self.stop.cancel();
-        if let Err(error) = self.tell_until_the_end(&mut write).await {
+        if let Err(error) = self.tell_until_the_end(&mut write, there).await {
             return debug!(%error, "who has asked for the relay to be drained does not listen");
         }
         // In a container the end of the relay is the end of all: let the other one end first.
         let _ = read.read_u8().await;
     }
 
-    async fn tell_until_the_end(&mut self, write: &mut OwnedWriteHalf) -> io::Result<()> {
+    async fn tell_until_the_end(
+        &mut self,
+        write: &mut OwnedWriteHalf,
+        mut told: (usize, usize),
+    ) -> io::Result<()> {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        let mut told = None;
         let mut silent_looks = 0;
         loop {
             tokio::select! {
@@ -188,12 +194,12 @@ impl Answerer {
                 }
                 _ = looks.tick() => {}
             }
-            let (agents, sessions) = self.counts.now();
+            let there = self.counts.now();
             silent_looks += 1;
-            if told != Some((agents, sessions)) {
-                told = Some((agents, sessions));
+            if told != there {
+                told = there;
                 silent_looks = 0;
-                say(write, Word::Waits, &format!("agents: {agents}, sessions: {sessions}")).await?;
+                say_counts(write, there).await?;
             } else if LOOK_INTERVAL * silent_looks >= HEARTBEAT {
                 silent_looks = 0;
                 say(write, Word::Waits, "").await?;
@@ -211,6 +217,10 @@ async fn read_question(read: &mut OwnedReadHalf) -> io::Result<String> {
     let mut line = String::new();
     BufReader::new(read.take(MAX_QUESTION_BYTES)).read_line(&mut line).await?;
     Ok(line.trim_end().to_owned())
+}
+
+async fn say_counts(write: &mut OwnedWriteHalf, (agents, sessions): (usize, usize)) -> io::Result<()> {
+    say(write, Word::Waits, &format!("agents: {agents}, sessions: {sessions}")).await
 }
 
 async fn say(write: &mut OwnedWriteHalf, word: Word, text: &str) -> io::Result<()> {

@@ -30,7 +30,7 @@ fn relay_that_is_asked_to_drain_ends_and_says_so() {
         assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let (status, told, errors) = words(&drain(&files, &arguments));
         assert_eq!(status, Some(0), "{told}{errors}");
-        assert!(told.ends_with("stopped; every session had ended\n"), "{told}");
+        assert_eq!(told, "agents: 0, sessions: 0\nstopped; every session had ended\n");
         assert_eq!(errors, "");
         assert!(relay.ended().success());
         assert!(!socket.exists());
