@@ -93,17 +93,22 @@ pub const ALL: [Measure; 14] = [
     time("UDP dies: silence", "s", [Some(3.0), None], udp_dies),
 ];
 
-/// Gives all hosts the TCP that most machines have, whatever this one has been given.
+/// Gives all hosts the congestion control for TCP that most machines have, where this one allows it. Returns which they have.
 ///
 /// # Errors
-/// When this machine has no CUBIC.
-pub fn use_cubic(lab: &Lab) -> Result<()> {
-    // Of the network namespace of whoever writes it.
+/// When the system does not tell.
+pub fn use_cubic(lab: &Lab) -> Result<String> {
+    // Of the network namespace of whoever asks.
     let setting = "/proc/sys/net/ipv4/tcp_congestion_control";
+    let mut used = String::new();
     for host in [lab.relay(), lab.job(), lab.laptop()] {
-        host.enter(|| fs::write(setting, "cubic").context("cannot choose CUBIC for TCP"))?;
+        used = host.enter(|| {
+            // Only what `tcp_allowed_congestion_control` of the machine has can be chosen.
+            let _ = fs::write(setting, "cubic");
+            fs::read_to_string(setting).context("cannot read which congestion control TCP has")
+        })?;
     }
-    Ok(())
+    Ok(used.trim().to_owned())
 }
 
 fn long_line(lab: &Lab) -> &Uplink {

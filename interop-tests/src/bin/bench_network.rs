@@ -59,10 +59,11 @@ fn bench(arguments: &Arguments) -> Result<()> {
         .into_iter()
         .map(|measure| Row { measure, figures: vec![Vec::new(); Kind::ALL.len()] })
         .collect();
+    let mut tcp = String::new();
     for round in 0..arguments.rounds {
         for (index, kind) in Kind::ALL.into_iter().enumerate() {
             let lab = Lab::new("bench")?;
-            measures::use_cubic(&lab)?;
+            tcp = measures::use_cubic(&lab)?;
             let mut peer = kind.start(&lab).with_context(|| kind.name())?;
             for row in &mut rows {
                 let Row { measure, figures } = row;
@@ -78,7 +79,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     }
     println!(
         "\n{} rounds; median (least to most). 200 Mbit/s with a queue of 1.25 MB and a round trip of 50 ms where there is a \
-         transfer, 50 ms elsewhere; TCP has CUBIC\n",
+         transfer, 50 ms elsewhere; TCP has {tcp}\n",
         arguments.rounds
     );
     println!("{}", table::markdown(&rows));
