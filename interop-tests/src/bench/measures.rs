@@ -1,11 +1,10 @@
 //! What is measured of each way into the job. All of the network is at the laptop's uplink, so that every way has the same.
 
 use super::{bulk::Bulk, peer::Peer, typist::Typist};
-use crate::{Lab, lab::Uplink, process::run};
+use crate::{Agent, Lab, lab::Uplink, process::run};
 use anyhow::{Context, Result};
 use std::{
     fs,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,7 @@ const BITS_PER_SECOND: u32 = 200_000_000;
 const QUEUE_BYTES: u32 = 1_250_000;
 /// A round trip in which all else does not count.
 const LONG_ROUND_TRIP: Duration = Duration::from_millis(200);
-/// How long a transfer goes on before it is looked at.
+/// How long a transfer goes on before it is looked at: until its start is over. That is part of what is measured.
 const RAMP: Duration = Duration::from_secs(3);
 const OUTAGE: Duration = Duration::from_secs(10);
 
@@ -158,14 +157,7 @@ fn upload(lab: &Lab, peer: &mut dyn Peer, effort: Effort, loss: f64) -> Result<O
     let seconds = (RAMP + effort.watch).as_secs();
     let mut ssh = peer.ssh()?;
     ssh.arg(format!("timeout {seconds} cat | wc -c"));
-    let mut endless = Command::new("sh");
-    endless.args(["-c", "\"$0\" \"$@\" < /dev/zero"]).arg(ssh.get_program()).args(ssh.get_args());
-    for (name, value) in ssh.get_envs() {
-        match value {
-            Some(value) => endless.env(name, value),
-            None => endless.env_remove(name),
-        };
-    }
+    let mut endless = Agent::by_shell("exec \"$0\" \"$@\" < /dev/zero", &ssh);
     let received = lab.laptop().enter(|| run(&mut endless, b""))?.text();
     let bytes: f64 = received.trim().parse().with_context(|| received.clone())?;
     Ok(Some(bytes * 8.0 / f64::from(u32::try_from(seconds)?) / 1e6))

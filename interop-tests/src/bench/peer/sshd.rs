@@ -15,6 +15,7 @@ const PORT: u16 = 2222;
 pub struct DirectSshd {
     sshd: Sshd,
     key: PathBuf,
+    directory: PathBuf,
 }
 
 impl DirectSshd {
@@ -25,14 +26,14 @@ impl DirectSshd {
     pub fn start(lab: &Lab) -> Result<Self> {
         let (key, address) = (lab.key(), (lab.job().address(), PORT).into());
         let sshd = lab.job().enter(|| Sshd::start_at(lab.path(), &key.with_extension("pub"), address))?;
-        Ok(Self { sshd, key })
+        Ok(Self { sshd, key, directory: lab.path().to_owned() })
     }
 }
 
 impl Peer for DirectSshd {
     fn ssh(&self) -> Result<Command> {
         let mut ssh = Command::new(programs::installed("ssh")?);
-        clean(&mut ssh).args(ssh_options(&self.key)).args([
+        clean(ssh.current_dir(&self.directory)).args(ssh_options(&self.key)).args([
             "-p",
             &self.sshd.address.port().to_string(),
             "-o",
