@@ -14,6 +14,7 @@ use common::{
 };
 use converge_proto::{HostKey, rendezvous::Reassigned};
 use converge_transport::CloseCode;
+use etcd_client::Client;
 use std::{cell::RefCell, time::Duration};
 use tokio::time::Instant;
 
@@ -159,4 +160,32 @@ async fn no_client_ever_sees_two_owners_while_a_relay_is_cut_off() {
         first.answered.saturating_duration_since(last.asked)
     );
     assert!(last.asked < first.answered, "{last:?} after {first:?}");
+}
+
+/// etcd has forgotten how it came to be as it is, before a relay that was cut off could see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relay_that_missed_what_etcd_has_compacted_reads_everything_anew() {
+    let cluster = TestCluster::start(relays::<2>()).await;
+    let (first, second) = (cluster.relay(1), cluster.relay(2));
+    let goes = second.an_agent(By::Quic).wanting("goes").with_key(1).register().await;
+    first.until("/api/v1/agents/goes", |answer| answer["id"] == "goes").await;
+    cluster.wire(1).cut();
+    goes.say_bye().await;
+    let comes = second.an_agent(By::Quic).wanting("comes").with_key(2).register().await;
+    let mut etcd = soon("etcd", Client::connect([format!("http://{}", cluster.etcd())], None)).await.unwrap();
+    let gone = async {
+        while !etcd.get("/test/ids/goes", None).await.unwrap().kvs().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("the end of an ID", gone).await;
+    let now = etcd.get("/test/ids/comes", None).await.unwrap().header().unwrap().revision();
+    etcd.compact(now, None).await.unwrap();
+    cluster.wire(1).heal_for_new_connections();
+    first.until("/api/v1/agents/comes", |answer| answer["id"] == "comes").await;
+    first.until("/api/v1/agents/goes", |answer| answer["status"] == 404).await;
+    // It takes and gives as before.
+    let here = first.an_agent(By::Quic).wanting("goes").with_key(3).register().await;
+    assert_eq!((here.id(), here.registered.reassigned), ("goes", None));
+    drop(comes);
 }

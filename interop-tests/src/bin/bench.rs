@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use converge_interop_tests::{
     Agent, Carrier, Process, Setup,
+    bench::table::median,
     cluster::{Cluster, through},
     files::write_random,
     process::run,
@@ -249,16 +250,6 @@ impl Route {
         let seconds = begun.elapsed().as_secs_f64();
         ensure!(status.success(), "{}: {command:?} ended with {status}", self.name);
         Ok(seconds)
-    }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => sorted[len / 2],
-        len => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Etcd {
     process: Option<Process>,
     place: Place,
     /// Where clients reach it.
-    pub address: SocketAddr,
+    address: SocketAddr,
     peers: SocketAddr,
     directory: PathBuf,
     guard: Option<Guard>,

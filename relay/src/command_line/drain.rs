@@ -13,8 +13,3 @@ pub struct DrainRelay {
     #[arg(long, env = "CONVERGE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
-
-impl DrainRelay {
-    /// Where a relay keeps its state that was told nothing.
-    pub const DEFAULT_STATE_DIR: &str = "converge-relay-state";
-}

@@ -25,7 +25,7 @@ pub struct Tls {
         long,
         env = "CONVERGE_STATE_DIR",
         value_name = "DIR",
-        default_value = "converge-relay-state",
+        default_value = Tls::DEFAULT_STATE_DIR,
         hide_short_help = true
     )]
     pub state_dir: Option<PathBuf>,
@@ -70,6 +70,11 @@ pub struct Tls {
     )]
     #[serde(deserialize_with = "values::from_text")]
     pub hsts: Option<Time>,
+}
+
+impl Tls {
+    /// Where a relay keeps its state that was told nothing.
+    pub const DEFAULT_STATE_DIR: &str = "converge-relay-state";
 }
 
 group!(Tls, "tls", live: [], restart: [

@@ -5,11 +5,12 @@
 
 use crate::server::{Counts, Stopped};
 use anyhow::{Context, bail};
+use converge_certs::create_private_directory;
 use std::{
-    fs::{self, DirBuilder, Permissions},
+    fs::{self, Permissions},
     io,
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+        fs::{MetadataExt, PermissionsExt},
         net::UnixStream as BlockingUnixStream,
     },
     path::{Path, PathBuf},
@@ -100,7 +101,7 @@ impl Control {
     pub(super) fn open(state_dir: &Path) -> anyhow::Result<Self> {
         let path = path(state_dir);
         let in_it = || format!("cannot listen on {}", path.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).with_context(in_it)?;
+        create_private_directory(state_dir).with_context(in_it)?;
         match BlockingUnixStream::connect(&path) {
             Ok(_) => {
                 bail!("cannot listen on {}: another relay with this state directory does", path.display())

@@ -1,7 +1,10 @@
 //! `converge-relay drain`: asks a running relay to hand over and end, and says how that goes.
 
 use super::control::{self, DRAIN, HEARTBEAT, Word};
-use crate::{command_line::DrainRelay, config::file::File};
+use crate::{
+    command_line::{DrainRelay, Tls},
+    config::file::File,
+};
 use anyhow::{Context, bail};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -54,5 +57,5 @@ fn state_dir(command: &DrainRelay) -> anyhow::Result<PathBuf> {
     let in_file =
         config.as_deref().map(File::read).transpose().map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let in_file = in_file.and_then(|file| file.settings.tls.state_dir);
-    Ok(in_file.unwrap_or_else(|| PathBuf::from(DrainRelay::DEFAULT_STATE_DIR)))
+    Ok(in_file.unwrap_or_else(|| PathBuf::from(Tls::DEFAULT_STATE_DIR)))
 }

@@ -9,6 +9,7 @@ use converge_relay::{
 };
 use serde_json::Value;
 use std::{
+    net::SocketAddr,
     ops::Deref,
     sync::mpsc,
     time::{Duration, SystemTime},
@@ -25,7 +26,7 @@ pub struct TestCluster {
     relays: Vec<Machine>,
     /// From each of them to etcd.
     wires: Vec<Wire>,
-    _etcd: Etcd,
+    etcd: Etcd,
     _files: TempDir,
 }
 
@@ -81,7 +82,7 @@ impl TestCluster {
             Machine { relay, runtime: Some(runtime), hung: None }
         });
         let relays = relays.collect();
-        let cluster = Self { relays, wires, _etcd: etcd, _files: files };
+        let cluster = Self { relays, wires, etcd, _files: files };
         for number in 1..=N {
             cluster.relay(number).until_all_are_up(N).await;
         }
@@ -91,6 +92,11 @@ impl TestCluster {
     /// A relay, by its number.
     pub fn relay(&self, number: usize) -> &Machine {
         &self.relays[number - 1]
+    }
+
+    /// Where etcd is, past all wires.
+    pub fn etcd(&self) -> SocketAddr {
+        self.etcd.address
     }
 
     /// What a relay has to etcd.

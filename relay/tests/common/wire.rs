@@ -12,6 +12,8 @@ use tokio::{
 pub struct Wire {
     pub address: SocketAddr,
     cut: watch::Sender<bool>,
+    /// How often all connections were ended.
+    age: watch::Sender<u64>,
 }
 
 impl Wire {
@@ -19,13 +21,21 @@ impl Wire {
         let listener = soon("a port", TcpListener::bind("127.0.0.1:0")).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (cut, is_cut) = watch::channel(false);
+        let age = watch::Sender::new(0);
+        let ages = age.subscribe();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let is_cut = is_cut.clone();
-                tokio::spawn(async move { pass(near, server, is_cut).await });
+                let (is_cut, mut ages) = (is_cut.clone(), ages.clone());
+                ages.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = pass(near, server, is_cut) => {}
+                        _ = ages.changed() => {}
+                    }
+                });
             }
         });
-        Self { address, cut }
+        Self { address, cut, age }
     }
 
     pub fn cut(&self) {
@@ -34,6 +44,12 @@ impl Wire {
 
     pub fn heal(&self) {
         self.cut.send_replace(false);
+    }
+
+    /// The same, but what was said meanwhile is lost with its connection.
+    pub fn heal_for_new_connections(&self) {
+        self.age.send_modify(|age| *age += 1);
+        self.heal();
     }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn acme(tls: &Tls) -> Option<AcmeSettings> {
 }
 
 pub(super) fn state_directory(tls: &Tls) -> &Path {
-    tls.state_dir.as_deref().unwrap_or(Path::new("converge-relay-state"))
+    tls.state_dir.as_deref().unwrap_or(Path::new(Tls::DEFAULT_STATE_DIR))
 }
 
 fn files(tls: &Tls) -> Option<CertificateFiles> {
