@@ -1,5 +1,6 @@
 //! Links over QUIC (RFC 9000), with quinn.
 
+mod congestion;
 mod connection_id;
 mod crossing;
 mod idle_memory;
@@ -16,6 +17,7 @@ use crate::{
     close::{CloseCode, LinkError, StreamError},
     dial::refused_certificate,
 };
+use congestion::SteadyConfig;
 use converge_proto::{
     rendezvous::{RefusalCode, handshake::EXPORTER_LABEL, messages::Line},
     version::ProtocolVersion,
@@ -61,11 +63,15 @@ const MTU_UPPER_BOUND: u16 = 6000;
 /// What a probe looks for instead: what an Ethernet lets through with room for common tunnels. It finds out in a few round
 /// trips, where the search from above takes seconds.
 pub(crate) const PROBE_MTU_UPPER_BOUND: u16 = 1452;
+/// How long the peer may hold an acknowledgement back. Shorter than by default (RFC 9000 section 18.2 has 25 ms), because what
+/// is held back looks like a queue, and a lost key is sent again that much later.
+const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
+
 fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(mtu_upper_bound);
     let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(10));
+    acks.ack_eliciting_threshold(VarInt::from_u32(10)).max_ack_delay(Some(MAX_ACK_DELAY));
     let mut config = TransportConfig::default();
     config
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
@@ -78,7 +84,8 @@ fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
         .max_idle_timeout(IdleTimeout::try_from(MAX_IDLE).ok())
         .mtu_discovery_config(Some(mtu))
-        .ack_frequency_config(Some(acks));
+        .ack_frequency_config(Some(acks))
+        .congestion_controller_factory(Arc::new(SteadyConfig));
     config
 }
 

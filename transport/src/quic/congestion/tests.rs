@@ -1,0 +1,146 @@
+mod line;
+
+use super::*;
+use line::{Change, Control, Flow, Line, Outcome};
+
+/// 200 Mbit/s, 50 ms, and a queue for as much as is under way then.
+const GOOD: Line = Line {
+    bytes_per_second: 25_000_000,
+    one_way: Duration::from_millis(25),
+    queue: 1_250_000,
+    loss: 0.0,
+    jitter: Duration::ZERO,
+};
+const MILLISECOND: Duration = Duration::from_millis(1);
+const RAMP: Duration = Duration::from_secs(3);
+const WATCH: Duration = Duration::from_secs(5);
+
+fn steady() -> Control {
+    Arc::new(SteadyConfig)
+}
+
+fn cubic() -> Control {
+    Arc::new(CubicConfig::default())
+}
+
+fn from_the_start(control: Control) -> Vec<Flow> {
+    vec![Flow { begins: Duration::ZERO, control }]
+}
+
+#[track_caller]
+fn check(what: &str, outcome: &Outcome, least_share: f64, most_mean_wait: Duration) {
+    println!("{what}: {outcome:?}");
+    let share: f64 = outcome.shares.iter().sum();
+    assert!(share >= least_share && outcome.mean_wait <= most_mean_wait, "{what}: {outcome:?}");
+}
+
+fn alone(what: &str, line: Line, least_share: f64, most_mean_wait: Duration) -> Outcome {
+    let outcome = line.run(from_the_start(steady()), RAMP, WATCH);
+    check(what, &outcome, least_share, most_mean_wait);
+    outcome
+}
+
+#[test]
+fn uses_a_line_with_loss_and_keeps_its_queue_short() {
+    for (loss, least_share) in [(0.0, 0.95), (0.001, 0.95), (0.01, 0.92), (0.03, 0.8)] {
+        let line = Line { loss, ..GOOD };
+        alone(&format!("{} % loss", loss * 100.0), line, least_share, 10 * MILLISECOND);
+        let cubic = line.run(from_the_start(cubic()), RAMP, WATCH);
+        println!("the same with CUBIC: {cubic:?}");
+    }
+}
+
+#[test]
+fn uses_lines_of_other_kinds() {
+    let slow =
+        Line { bytes_per_second: 600_000, one_way: 50 * MILLISECOND, queue: 60_000, loss: 0.02, ..GOOD };
+    alone("5 Mbit/s, 100 ms, 2 % loss", slow, 0.85, 20 * MILLISECOND);
+    let near = Line { bytes_per_second: 125_000_000, one_way: MILLISECOND, queue: 500_000, ..GOOD };
+    alone("1 Gbit/s, 2 ms", near, 0.9, 5 * MILLISECOND);
+    let outcome = alone("a queue of 4 ms", Line { queue: 100_000, ..GOOD }, 0.75, 4 * MILLISECOND);
+    assert!(outcome.overflow < 0.04, "{outcome:?}");
+    alone("jitter of 10 ms", Line { jitter: 10 * MILLISECOND, ..GOOD }, 0.3, 10 * MILLISECOND);
+}
+
+#[test]
+fn follows_a_line_that_changes() {
+    for (what, line) in [
+        ("a tenth of the rate", Line { bytes_per_second: 2_500_000, ..GOOD }),
+        ("a way of twice the length", Line { one_way: 50 * MILLISECOND, ..GOOD }),
+        ("half of the length", Line { one_way: 12 * MILLISECOND, ..GOOD }),
+    ] {
+        let change = Some(Change { at: RAMP, line });
+        // Until it is known that the way is longer, somebody else could hold the queue.
+        let known = RAMP + 2 * MEMORY + COMPETING;
+        let outcome = GOOD.run_and_change(from_the_start(steady()), change, known, WATCH);
+        check(what, &outcome, 0.85, 15 * MILLISECOND);
+    }
+    let narrow = Line { bytes_per_second: 2_500_000, ..GOOD };
+    let change = Some(Change { at: RAMP, line: GOOD });
+    let outcome = narrow.run_and_change(from_the_start(steady()), change, RAMP * 2, WATCH);
+    check("ten times the rate", &outcome, 0.85, 10 * MILLISECOND);
+}
+
+fn one_after_the_other(line: Line, first: Control, second: Control) -> Outcome {
+    let flows = [first, second].into_iter().zip([Duration::ZERO, Duration::from_secs(5)]);
+    let flows = flows.map(|(control, begins)| Flow { begins, control }).collect();
+    line.run(flows, Duration::from_secs(15), Duration::from_secs(30))
+}
+
+#[test]
+fn takes_no_more_than_its_part_beside_cubic_and_does_not_starve() {
+    for queue in [GOOD.queue / 4, GOOD.queue] {
+        let line = Line { queue, ..GOOD };
+        for (order, ours, first, second) in
+            [("cubic, steady", 1, cubic(), steady()), ("steady, cubic", 0, steady(), cubic())]
+        {
+            let outcome = one_after_the_other(line, first, second);
+            println!("{order}, a queue of {queue} bytes: {outcome:?}");
+            assert!((0.08..=0.7).contains(&outcome.shares[ours]), "{outcome:?}");
+        }
+        println!("cubic, cubic: {:?}", one_after_the_other(line, cubic(), cubic()));
+    }
+}
+
+#[test]
+fn two_of_its_kind_share() {
+    let outcome = one_after_the_other(GOOD, steady(), steady());
+    check("steady, steady", &outcome, 0.9, 15 * MILLISECOND);
+    assert!(outcome.shares.iter().all(|share| *share > 0.3), "{outcome:?}");
+}
+
+#[test]
+fn persistent_loss_begins_anew_and_a_mark_takes_a_little() {
+    let begun = Instant::now();
+    let mut control = Steady::new(begun, 1200);
+    assert_eq!(control.window(), 12_000, "ten packets");
+    control.on_congestion_event(begun, begun, false, 1200);
+    assert_eq!(control.window(), 12_000, "one packet says nothing");
+    control.on_congestion_event(begun, begun, true, 1200);
+    assert_eq!(control.window(), 2 * 1200);
+    control.on_mtu_update(6000);
+    assert_eq!(control.window(), 2 * 6000);
+    control.stage = Stage::Cruise;
+    control.window = 100_000;
+    control.on_congestion_event(begun, begun, false, 0);
+    let (round, trip) = (Round { marked: true, ..Round::new(begun) }, MILLISECOND);
+    assert!(control.round.marked);
+    control.round_ended(begun, &round, trip, 1e6);
+    assert_eq!(control.window(), 85_000);
+}
+
+/// Keys that are typed meet the queues of others, and say nothing of what the path could take.
+#[test]
+fn who_sends_little_keeps_its_window() {
+    let begun = Instant::now();
+    for stage in [Stage::Start { best: 0.0, flat: 0 }, Stage::Cruise] {
+        let mut control = Steady::new(begun, 1200);
+        control.stage = stage;
+        for number in 0..1000 {
+            let round = Round { idle: true, arrived: 100, ..Round::new(begun) };
+            let now = begun + number * 50 * MILLISECOND;
+            control.round_ended(now, &round, (20 + number % 7 * 30) * MILLISECOND, 2000.0);
+        }
+        assert_eq!(control.window(), 12_000, "{:?}", control.stage);
+    }
+}

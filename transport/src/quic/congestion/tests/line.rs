@@ -1,0 +1,344 @@
+//! Real connections over a line made of numbers: it is as late as the next event says, and no packet leaves the process.
+
+use super::super::super::{client_alpn, transport_config};
+use bytes::BytesMut;
+use converge_certs::{Identity, Trust, TrustConfig};
+use quinn::{
+    congestion::ControllerFactory,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+};
+use quinn_proto::{
+    ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event,
+    ServerConfig, StreamId, TransportConfig,
+};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const MTU: u16 = 1452;
+
+pub(super) type Control = Arc<dyn ControllerFactory + Send + Sync>;
+
+/// One hop that all flows share, on the way to the receivers. The way back has room for everything.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    pub(super) bytes_per_second: u32,
+    pub(super) one_way: Duration,
+    /// How many bytes may wait for the hop.
+    pub(super) queue: u32,
+    /// The part of the packets that vanishes, each way.
+    pub(super) loss: f64,
+    /// So much later, at most, is each packet, without overtaking.
+    pub(super) jitter: Duration,
+}
+
+/// A flow that sends all it can.
+pub(super) struct Flow {
+    pub(super) begins: Duration,
+    pub(super) control: Control,
+}
+
+/// What came of it while it was watched.
+pub(super) struct Outcome {
+    /// What each flow brought over, as a part of what the line takes.
+    pub(super) shares: Vec<f64>,
+    /// How long packets waited for the hop.
+    pub(super) mean_wait: Duration,
+    pub(super) longest_wait: Duration,
+    /// The part of the packets for which there was no room.
+    pub(super) overflow: f64,
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares: Vec<_> = self.shares.iter().map(|share| format!("{:.1} %", share * 100.0)).collect();
+        let (mean, longest) = (self.mean_wait.as_secs_f64() * 1e3, self.longest_wait.as_secs_f64() * 1e3);
+        write!(f, "{}; waits {mean:.1} ms, at most {longest:.1}", shares.join(" and "))?;
+        write!(f, "; no room for {:.2} %", self.overflow * 100.0)
+    }
+}
+
+/// The line becomes another one.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    pub(super) at: Duration,
+    pub(super) line: Line,
+}
+
+impl Line {
+    /// Runs these flows until `begin`, and then watches them for a while.
+    pub(super) fn run(self, flows: Vec<Flow>, begin: Duration, watch: Duration) -> Outcome {
+        self.run_and_change(flows, None, begin, watch)
+    }
+
+    /// The same; the change comes after all flows have begun, and before they are watched.
+    pub(super) fn run_and_change(
+        self,
+        flows: Vec<Flow>,
+        change: Option<Change>,
+        begin: Duration,
+        watch: Duration,
+    ) -> Outcome {
+        let start = Instant::now();
+        let files = tempfile::tempdir().unwrap();
+        let identity = Identity::self_signed(files.path(), &["line".to_owned()]).unwrap();
+        let mut world = World {
+            now: start,
+            hop: Hop::new(self, start),
+            under_way: UnderWay::default(),
+            ends: flows.iter().flat_map(|_| [End::sender(), End::receiver(&identity)]).collect(),
+        };
+        let mut dials: Vec<_> = flows.into_iter().enumerate().collect();
+        dials.sort_by_key(|(_, flow)| flow.begins);
+        let mut dials = dials.into_iter().peekable();
+        while dials.peek().is_some_and(|(_, flow)| flow.begins < begin) {
+            let (number, flow) = dials.next().unwrap();
+            world.run_until(start + flow.begins);
+            world.dial(2 * number, flow.control);
+        }
+        if let Some(Change { at, line }) = change {
+            world.run_until(start + at);
+            world.hop.line = line;
+        }
+        world.run_until(start + begin);
+        let before = world.received();
+        world.hop.seen = Seen::default();
+        world.run_until(start + begin + watch);
+        let all = f64::from(world.hop.line.bytes_per_second) * watch.as_secs_f64();
+        let seen = &world.hop.seen;
+        Outcome {
+            shares: world.received().iter().zip(before).map(|(now, then)| (now - then) / all).collect(),
+            mean_wait: seen.waited.div_f64(f64::from(seen.offered.max(1))),
+            longest_wait: seen.longest,
+            overflow: f64::from(seen.no_room) / f64::from(seen.offered.max(1)),
+        }
+    }
+}
+
+/// The hop, and how it is used.
+struct Hop {
+    line: Line,
+    /// When what waits will have gone over it.
+    free_at: Instant,
+    /// The last arrival, each way.
+    last: [Instant; 2],
+    chance: SmallRng,
+    seen: Seen,
+}
+
+#[derive(Default)]
+struct Seen {
+    offered: u32,
+    no_room: u32,
+    waited: Duration,
+    longest: Duration,
+}
+
+impl Hop {
+    fn new(line: Line, now: Instant) -> Self {
+        Self { line, free_at: now, last: [now; 2], chance: SmallRng::seed_from_u64(7), seen: Seen::default() }
+    }
+
+    /// When a packet arrives, if it does.
+    fn pass(&mut self, now: Instant, to_receiver: bool, bytes: usize) -> Option<Instant> {
+        let Line { bytes_per_second, one_way, queue, loss, jitter } = self.line;
+        if self.chance.random_bool(loss) {
+            return None;
+        }
+        let mut leaves = now;
+        if to_receiver {
+            let wait = self.free_at.saturating_duration_since(now);
+            let time_of = |bytes: f64| Duration::from_secs_f64(bytes / f64::from(bytes_per_second));
+            self.seen.offered += 1;
+            if wait > time_of(f64::from(queue)) {
+                self.seen.no_room += 1;
+                return None;
+            }
+            self.seen.waited += wait;
+            self.seen.longest = self.seen.longest.max(wait);
+            leaves = now + wait + time_of(f64::from(u32::try_from(bytes).unwrap()));
+            self.free_at = leaves;
+        }
+        let last = &mut self.last[usize::from(to_receiver)];
+        let late = jitter.mul_f64(self.chance.random::<f64>());
+        *last = (*last).max(leaves + one_way + late);
+        Some(*last)
+    }
+}
+
+/// Datagrams by the time at which they arrive, and then by the order in which they were sent.
+#[derive(Default)]
+struct UnderWay {
+    times: BinaryHeap<Reverse<(Instant, u64)>>,
+    datagrams: BTreeMap<u64, (usize, BytesMut)>,
+    sent: u64,
+}
+
+impl UnderWay {
+    fn add(&mut self, at: Instant, to: usize, datagram: BytesMut) {
+        self.sent += 1;
+        self.times.push(Reverse((at, self.sent)));
+        self.datagrams.insert(self.sent, (to, datagram));
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.times.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn pop(&mut self) -> Option<(usize, BytesMut)> {
+        let Reverse((_, number)) = self.times.pop()?;
+        self.datagrams.remove(&number)
+    }
+}
+
+/// One end of a flow.
+struct End {
+    endpoint: Endpoint,
+    connection: Option<(ConnectionHandle, Connection)>,
+    stream: Option<StreamId>,
+    received: f64,
+}
+
+impl End {
+    fn new(server: Option<ServerConfig>) -> Self {
+        let endpoint =
+            Endpoint::new(Arc::new(EndpointConfig::default()), server.map(Arc::new), false, Some([7; 32]));
+        Self { endpoint, connection: None, stream: None, received: 0.0 }
+    }
+
+    fn sender() -> Self {
+        Self::new(None)
+    }
+
+    fn receiver(identity: &Identity) -> Self {
+        let tls = identity.server_config(&client_alpn()).unwrap();
+        let crypto = QuicServerConfig::try_from(tls).unwrap();
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(Arc::new(transport()));
+        Self::new(Some(config))
+    }
+
+    fn timeout(&mut self) -> Option<Instant> {
+        self.connection.as_mut()?.1.poll_timeout()
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = transport_config(1, MTU);
+    // Not searched for: what is under way is to be alike from the start.
+    transport.initial_mtu(MTU).mtu_discovery_config(None);
+    transport
+}
+
+struct World {
+    now: Instant,
+    hop: Hop,
+    under_way: UnderWay,
+    /// Senders are even, and the receiver of each is behind it.
+    ends: Vec<End>,
+}
+
+impl World {
+    fn received(&self) -> Vec<f64> {
+        self.ends.iter().skip(1).step_by(2).map(|receiver| receiver.received).collect()
+    }
+
+    fn dial(&mut self, sender: usize, control: Control) {
+        let tls = TrustConfig::new(Trust::Insecure).unwrap().client_config(&client_alpn()).unwrap();
+        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        let mut transport = transport();
+        transport.congestion_controller_factory(control);
+        config.transport_config(Arc::new(transport));
+        let end = &mut self.ends[sender];
+        let address = ([127, 0, 0, 1], 1).into();
+        end.connection = Some(end.endpoint.connect(self.now, config, address, "line").unwrap());
+        self.work(sender);
+    }
+
+    fn run_until(&mut self, end: Instant) {
+        loop {
+            let timeout = self.ends.iter_mut().filter_map(End::timeout).min();
+            let next = timeout.into_iter().chain(self.under_way.next()).min();
+            match next.filter(|next| *next <= end) {
+                Some(next) => self.now = self.now.max(next),
+                None => break,
+            }
+            while self.under_way.next().is_some_and(|at| at <= self.now) {
+                let (to, datagram) = self.under_way.pop().unwrap();
+                self.arrive(to, datagram);
+            }
+            for number in 0..self.ends.len() {
+                if self.ends[number].timeout().is_some_and(|at| at <= self.now) {
+                    self.ends[number].connection.as_mut().unwrap().1.handle_timeout(self.now);
+                    self.work(number);
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    fn arrive(&mut self, to: usize, datagram: BytesMut) {
+        let end = &mut self.ends[to];
+        let mut answer = Vec::new();
+        match end.endpoint.handle(self.now, ([127, 0, 0, 1], 1).into(), None, None, datagram, &mut answer) {
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                let accepted = end.endpoint.accept(incoming, self.now, &mut answer, None);
+                end.connection = Some(accepted.map_err(|error| error.cause).unwrap());
+            }
+            Some(DatagramEvent::ConnectionEvent(_, event)) => {
+                end.connection.as_mut().unwrap().1.handle_event(event);
+            }
+            Some(DatagramEvent::Response(_)) | None => {}
+        }
+        self.work(to);
+    }
+
+    /// Everything that an end has to do now.
+    fn work(&mut self, number: usize) {
+        let Self { now, hop, under_way, ends } = self;
+        let End { endpoint, connection, stream, received } = &mut ends[number];
+        let Some((handle, connection)) = connection else { return };
+        let sends = number.is_multiple_of(2);
+        while let Some(event) = connection.poll_endpoint_events() {
+            if let Some(event) = endpoint.handle_event(*handle, event) {
+                connection.handle_event(event);
+            }
+        }
+        while let Some(event) = connection.poll() {
+            match event {
+                Event::Connected if sends => *stream = connection.streams().open(Dir::Bi),
+                Event::ConnectionLost { reason } => panic!("a connection broke: {reason}"),
+                _ => {}
+            }
+        }
+        if !sends && stream.is_none() {
+            *stream = connection.streams().accept(Dir::Bi);
+        }
+        match *stream {
+            Some(stream) if sends => while connection.send_stream(stream).write(&[0; 8 * 1024]).is_ok() {},
+            Some(stream) => {
+                let mut receiving = connection.recv_stream(stream);
+                let mut chunks = receiving.read(true).unwrap();
+                while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+                    *received += f64::from(u32::try_from(chunk.bytes.len()).unwrap());
+                }
+                let _ = chunks.finalize();
+            }
+            None => {}
+        }
+        let mut buffer = Vec::new();
+        while let Some(transmit) = connection.poll_transmit(*now, 10, &mut buffer) {
+            for datagram in buffer[..transmit.size].chunks(transmit.segment_size.unwrap_or(transmit.size)) {
+                if let Some(at) = hop.pass(*now, sends, datagram.len()) {
+                    under_way.add(at, number ^ 1, datagram.into());
+                }
+            }
+            buffer.clear();
+        }
+    }
+}
