@@ -80,10 +80,14 @@ struct Steady {
     stage: Stage,
     base: Base,
     round: Round,
+    /// What has arrived since the last end of a batch of acknowledgements, at the start. Bytes.
+    grows_by: u64,
     /// Rounds in a row in which nothing waited.
     free: u32,
     /// Rounds for which the window does not grow.
     hold: u32,
+    /// In the last round more waited than is allowed.
+    has_queue: bool,
     vain: Option<Vain>,
 }
 
@@ -151,6 +155,8 @@ impl Base {
     }
 
     fn saw(&mut self, trip: Duration) {
+        // quinn's clocks may say that it took no time.
+        let trip = trip.max(Duration::from_micros(1));
         self.now = Some(self.now.map_or(trip, |shortest| shortest.min(trip)));
     }
 
@@ -212,8 +218,10 @@ impl Steady {
             stage: Stage::Start { best: 0.0, flat: 0 },
             base: Base { since: now, before: None, now: None },
             round: Round::new(now),
+            grows_by: 0,
             free: 0,
             hold: 0,
+            has_queue: false,
             vain: None,
         }
     }
@@ -232,7 +240,7 @@ impl Steady {
         round.idle |= app_limited;
         round.over |= sent >= round.begun;
         match &mut self.stage {
-            Stage::Start { .. } if !app_limited => self.set_window(self.window + bytes),
+            Stage::Start { .. } if !app_limited => self.grows_by += bytes,
             Stage::Compete { cubic, .. } => {
                 cubic.on_ack(now, sent, bytes, app_limited, rtt);
                 self.window = cubic.window();
@@ -241,7 +249,12 @@ impl Steady {
         }
     }
 
-    fn acks_end(&mut self, now: Instant) {
+    fn acks_end(&mut self, now: Instant, in_flight: u64) {
+        // RFC 9002 section 7.8: a window that is not used does not grow.
+        let grows_by = std::mem::take(&mut self.grows_by);
+        if (in_flight + grows_by) * 2 >= self.window {
+            self.set_window(self.window + grows_by);
+        }
         let lasted = now.saturating_duration_since(self.round.begun);
         if self.round.over && lasted >= MIN_ROUND {
             let round = std::mem::replace(&mut self.round, Round::new(now));
@@ -257,6 +270,7 @@ impl Steady {
         let base = self.base.get().unwrap_or(trip);
         let queue = trip.saturating_sub(base);
         let allowed = self.allowed_queue(rate);
+        self.has_queue = queue > allowed;
         let under_way = rate * trip.as_secs_f64();
         let is_touched = !round.idle || under_way > float(self.window) * TOUCHED;
         match &mut self.stage {
@@ -379,14 +393,17 @@ impl Controller for Steady {
         self.acked(now, sent, bytes, app_limited, rtt);
     }
 
-    fn on_end_acks(&mut self, now: Instant, _in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
-        self.acks_end(now);
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
+        self.acks_end(now, in_flight);
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent: bool, lost_bytes: u64) {
         self.round.lost += lost_bytes;
         self.round.marked |= lost_bytes == 0;
-        if let Stage::Compete { cubic, .. } = &mut self.stage {
+        // A loss where nothing waits is nobody's doing.
+        if let Stage::Compete { cubic, .. } = &mut self.stage
+            && (self.has_queue || is_persistent || lost_bytes == 0)
+        {
             cubic.on_congestion_event(now, sent, is_persistent, lost_bytes);
             self.window = cubic.window();
         }
