@@ -80,8 +80,8 @@ struct Steady {
     stage: Stage,
     base: Base,
     round: Round,
-    /// What has arrived since the last end of a batch of acknowledgements, at the start. Bytes.
-    grows_by: u64,
+    /// What the acknowledgements that came together are for. Bytes.
+    batch: u64,
     /// Rounds in a row in which nothing waited.
     free: u32,
     /// Rounds for which the window does not grow.
@@ -134,8 +134,8 @@ struct Round {
     /// Bytes.
     lost: u64,
     marked: bool,
-    /// There was less to send than the window allowed.
-    idle: bool,
+    /// What was under way at the same time, at most. Bytes.
+    most: u64,
 }
 
 /// Rounds in a row in which the window was made smaller.
@@ -173,17 +173,7 @@ impl Base {
 impl Round {
     fn new(begun: Instant) -> Self {
         let (shortest, trips) = (None, Duration::ZERO);
-        Self {
-            begun,
-            over: false,
-            shortest,
-            trips,
-            packets: 0,
-            arrived: 0,
-            lost: 0,
-            marked: false,
-            idle: false,
-        }
+        Self { begun, over: false, shortest, trips, packets: 0, arrived: 0, lost: 0, marked: false, most: 0 }
     }
 
     /// By how much the packets of the round were later than the first of them.
@@ -218,7 +208,7 @@ impl Steady {
             stage: Stage::Start { best: 0.0, flat: 0 },
             base: Base { since: now, before: None, now: None },
             round: Round::new(now),
-            grows_by: 0,
+            batch: 0,
             free: 0,
             hold: 0,
             has_queue: false,
@@ -236,11 +226,10 @@ impl Steady {
         round.shortest = Some(round.shortest.map_or(trip, |shortest| shortest.min(trip)));
         round.trips += trip;
         round.packets += 1;
+        self.batch += bytes;
         round.arrived += bytes;
-        round.idle |= app_limited;
         round.over |= sent >= round.begun;
         match &mut self.stage {
-            Stage::Start { .. } if !app_limited => self.grows_by += bytes,
             Stage::Compete { cubic, .. } => {
                 cubic.on_ack(now, sent, bytes, app_limited, rtt);
                 self.window = cubic.window();
@@ -250,10 +239,12 @@ impl Steady {
     }
 
     fn acks_end(&mut self, now: Instant, in_flight: u64) {
+        let batch = std::mem::take(&mut self.batch);
+        let under_way = in_flight + batch;
+        self.round.most = self.round.most.max(under_way);
         // RFC 9002 section 7.8: a window that is not used does not grow.
-        let grows_by = std::mem::take(&mut self.grows_by);
-        if (in_flight + grows_by) * 2 >= self.window {
-            self.set_window(self.window + grows_by);
+        if matches!(self.stage, Stage::Start { .. }) && under_way * 2 >= self.window {
+            self.set_window(self.window + batch);
         }
         let lasted = now.saturating_duration_since(self.round.begun);
         if self.round.over && lasted >= MIN_ROUND {
@@ -271,12 +262,12 @@ impl Steady {
         let queue = trip.saturating_sub(base);
         let allowed = self.allowed_queue(rate);
         self.has_queue = queue > allowed;
-        let under_way = rate * trip.as_secs_f64();
-        let is_touched = !round.idle || under_way > float(self.window) * TOUCHED;
+        let [is_touched, is_used] =
+            [TOUCHED, USED].map(|part| float(round.most) >= float(self.window) * part);
         match &mut self.stage {
             Stage::Start { best, flat } => {
                 let brought_more = rate >= *best * MORE;
-                *flat = if brought_more || round.idle { 0 } else { *flat + 1 };
+                *flat = if brought_more || !is_used { 0 } else { *flat + 1 };
                 *best = best.max(rate);
                 let is_full = queue > allowed || round.lost_much(self.mtu) || round.marked;
                 if is_touched && is_full || *flat == FLAT_ROUNDS {
@@ -292,7 +283,6 @@ impl Steady {
                 } else if round.marked {
                     self.set_window(bytes(float(self.window) * AFTER_MARK));
                 } else if is_touched {
-                    let is_used = !round.idle && under_way > float(self.window) * USED;
                     let allowed = allowed.max(round.spread().min(MAX_SPREAD));
                     self.follow_queue(now, base, trip, rate, allowed, is_used);
                 }

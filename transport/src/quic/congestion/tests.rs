@@ -137,7 +137,7 @@ fn who_sends_little_keeps_its_window() {
         let mut control = Steady::new(begun, 1200);
         control.stage = stage;
         for number in 0..1000 {
-            let round = Round { idle: true, arrived: 100, ..Round::new(begun) };
+            let round = Round { most: 100, arrived: 100, ..Round::new(begun) };
             let now = begun + number * 50 * MILLISECOND;
             control.round_ended(now, &round, (20 + number % 7 * 30) * MILLISECOND, 2000.0);
         }
