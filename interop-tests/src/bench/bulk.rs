@@ -3,8 +3,10 @@
 use super::peer::Peer;
 use crate::{Lab, process::eventually};
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     io::Read,
+    os::unix::process::CommandExt,
     process::{Child, Stdio},
     sync::{
         Arc,
@@ -26,7 +28,12 @@ impl Bulk {
     /// When none come.
     pub fn start(lab: &Lab, peer: &dyn Peer) -> Result<Self> {
         let mut command = peer.ssh()?;
-        command.arg("cat /dev/zero").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .process_group(0)
+            .arg("cat /dev/zero")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut ssh = lab.laptop().enter(|| Ok(command.spawn()?))?;
         let mut output = ssh.stdout.take().context("standard output is a pipe")?;
         let received_bytes = Arc::new(AtomicU64::new(0));
@@ -56,8 +63,10 @@ impl Bulk {
 
 impl Drop for Bulk {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.ssh.kill();
+        // With all that it has started, which would go on reading. It may have ended already.
+        if let Some(group) = i32::try_from(self.ssh.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::TERM);
+        }
         let _ = self.ssh.wait();
     }
 }

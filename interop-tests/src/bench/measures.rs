@@ -2,9 +2,10 @@
 
 use super::{bulk::Bulk, peer::Peer, typist::Typist};
 use crate::{Agent, Lab, lab::Uplink, process::run};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::{
     fs,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -114,13 +115,17 @@ fn long_line(lab: &Lab) -> &Uplink {
     lab.laptop().uplink().delay(ROUND_TRIP / 2).slow(BITS_PER_SECOND, QUEUE_BYTES)
 }
 
-/// The median of some logins.
+/// The median of some logins, each until `ssh` has ended. What it leaves behind may say goodbye meanwhile, so nothing is waited
+/// for that it has inherited.
 fn logins(lab: &Lab, peer: &dyn Peer, effort: Effort) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..effort.logins {
+        let mut ssh = peer.ssh()?;
+        ssh.arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let begun = Instant::now();
-        lab.laptop().run(peer.ssh()?.arg("true"), b"")?.success()?;
+        let status = lab.laptop().enter(|| ssh.status().context("ssh does not start"))?;
         times.push(begun.elapsed().as_secs_f64());
+        ensure!(status.success(), "{ssh:?} ended with {status}");
     }
     Ok(super::table::median(&times))
 }
