@@ -274,14 +274,20 @@ impl Link {
         }
     }
 
-    /// Closes the link and waits, for at most a second, until the peer has been told.
+    /// Closes the link and waits, for at most a second, until the peer has been told. Over QUIC this is said once: quinn's own
+    /// `wait_idle` waits three probe timeouts more, in which nothing is to come.
     pub async fn finish(self, code: CloseCode, reason: &str) {
+        let is_closed =
+            matches!(&self.kind, Kind::Quic { connection, .. } if connection.close_reason().is_some());
         self.close(code, reason);
         let told = async {
             match &self.kind {
-                Kind::Quic { dialed: Some(dialed), .. } => dialed.endpoint.wait_idle().await,
+                Kind::Quic { connection, dialed: Some(dialed), .. } if !is_closed => tokio::select! {
+                    () = dialed.endpoint.wait_idle() => {}
+                    () = quic::close_sent(connection) => {}
+                },
                 Kind::Multiplexed(link) => link.ended().await,
-                Kind::Quic { dialed: None, .. } | Kind::Single { .. } => {}
+                Kind::Quic { .. } | Kind::Single { .. } => {}
             }
         };
         let _ = tokio::time::timeout(FINISH_TIMEOUT, told).await;

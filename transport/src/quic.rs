@@ -63,6 +63,8 @@ const MTU_UPPER_BOUND: u16 = 6000;
 /// What a probe looks for instead: what an Ethernet lets through with room for common tunnels. It finds out in a few round
 /// trips, where the search from above takes seconds.
 pub(crate) const PROBE_MTU_UPPER_BOUND: u16 = 1452;
+/// How often it is looked whether a goodbye has left; nothing tells.
+const CLOSE_POLL: Duration = Duration::from_millis(1);
 /// How long the peer may hold an acknowledgement back. Shorter than by default (RFC 9000 section 18.2 has 25 ms), because what
 /// is held back looks like a queue, and a lost key is sent again that much later.
 const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
@@ -171,6 +173,13 @@ pub(crate) fn exporter(connection: &quinn::Connection) -> Option<[u8; 32]> {
 /// The certificates that the peer has shown, its own first.
 pub fn peer_chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
     connection.peer_identity()?.downcast().ok().map(|chain| *chain)
+}
+
+/// Waits until the end of a connection that was closed here has been said, which quinn does as soon as its task runs.
+pub(crate) async fn close_sent(connection: &quinn::Connection) {
+    while connection.stats().frame_tx.connection_close == 0 {
+        tokio::time::sleep(CLOSE_POLL).await;
+    }
 }
 
 /// Why a connection is no more, in our words.
