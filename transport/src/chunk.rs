@@ -5,6 +5,9 @@ use tokio::io::ReadBuf;
 
 /// The largest chunk that is read, and the largest message that is sent, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
+/// How many chunks are moved at once. QUIC hands out one for each packet, and sends what it gets at once: as many segments as one
+/// call to the kernel takes, if it gets as many.
+pub(crate) const MAX_CHUNKS: usize = 32;
 
 /// Puts as much of `from` into a read buffer as fits.
 pub(crate) fn put_some(from: &mut Bytes, into: &mut ReadBuf<'_>) {

@@ -5,7 +5,7 @@ use crate::{
     close::StreamError,
     stream::{RecvHalf, SendHalf, Stream},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use converge_proto::rendezvous::RefusalCode;
 use futures_util::FutureExt;
 use std::io;
@@ -30,7 +30,7 @@ pub trait Meter: Sync {
 /// Copies both ways until both directions have ended or one cannot be read any more. The end of one direction is
 /// passed on while the other goes on, as SSH clients expect.
 ///
-/// At most one chunk per direction is held here; the rest waits in the carriers' windows.
+/// At most one batch of chunks per direction is held here; the rest waits in the carriers' windows.
 ///
 /// # Errors
 /// Why the one cannot be read any more.
@@ -79,11 +79,14 @@ async fn copy_all<P: Future<Output = ()>>(
     to: &mut SendHalf,
     pass: impl Fn(usize) -> P,
 ) -> Result<(), CopyError> {
+    let mut chunks = Vec::new();
     loop {
         let ready = from.read_chunk().now_or_never();
         let chunk = if let Some(chunk) = ready {
             chunk
         } else {
+            // Who waits holds no memory for what may come.
+            chunks = Vec::new();
             // Nothing more is there for now, so what was kept back for company goes out alone.
             to.flush().await.map_err(CopyError::Write)?;
             tokio::select! {
@@ -95,8 +98,12 @@ async fn copy_all<P: Future<Output = ()>>(
         let Some(chunk) = chunk.map_err(CopyError::Read)? else {
             return to.finish().await.map_err(CopyError::Write);
         };
-        pass(chunk.len()).await;
-        to.write_chunk(chunk).await.map_err(CopyError::Write)?;
+        chunks.clear();
+        chunks.push(chunk);
+        let more = from.read_more(&mut chunks);
+        pass(chunks.iter().map(Bytes::len).sum()).await;
+        to.write_chunks(&mut chunks).await.map_err(CopyError::Write)?;
+        more.map_err(CopyError::Read)?;
     }
 }
 

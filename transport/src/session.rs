@@ -32,6 +32,9 @@ use tokio::sync::{Notify, watch};
 /// So many bytes that wait for the application are a reason to let it have its turn.
 const READER_IS_BEHIND: u64 = 128 * 1024;
 
+/// Frames that are handed to a stream at once.
+const MAX_FRAMES: usize = 8;
+
 /// What a chunk means for the reading of further ones.
 enum Handled {
     GoOn,
@@ -260,19 +263,22 @@ impl Attachment {
                 }
                 return Err(LinkError::Broken("the stream ended before the session".to_owned()).into());
             };
-            match self.handle_chunk(chunk) {
+            let mut chunks = vec![chunk];
+            let more = recv.read_more(&mut chunks);
+            match self.handle_chunks(chunks) {
                 Handled::Over => return Ok(()),
                 // Its bytes are still in the processor's cache; and what is taken now need not be kept.
                 Handled::ReaderIsBehind => tokio::task::yield_now().await,
                 Handled::GoOn => {}
             }
+            more?;
         }
     }
 
-    fn handle_chunk(&self, chunk: Bytes) -> Handled {
+    fn handle_chunks(&self, chunks: Vec<Bytes>) -> Handled {
         let mut state = self.shared.lock();
-        let due = state.session.poll_timeout();
-        let handled = state.session.handle_chunk(chunk, Instant::now());
+        let (due, now) = (state.session.poll_timeout(), Instant::now());
+        let handled = chunks.into_iter().try_for_each(|chunk| state.session.handle_chunk(chunk, now));
         state.wake(&self.shared);
         // An acknowledgement that waits for company must not wait for it for ever.
         if state.session.poll_timeout().is_some_and(|now_due| due.is_none_or(|due| now_due < due)) {
@@ -290,20 +296,23 @@ impl Attachment {
     /// Ends with an error, or when the session is over and everything was said.
     async fn transmit(&self, send: &mut SendHalf) -> Result<(), StreamError> {
         loop {
-            let (frame, is_over, due) = {
+            let (mut frames, is_over, due) = {
                 let mut state = self.shared.lock();
-                let frame = state.session.poll_transmit(Instant::now());
+                let now = Instant::now();
+                let polled = std::iter::from_fn(|| state.session.poll_transmit(now)).take(MAX_FRAMES);
+                // Without a frame this holds no memory.
+                let frames: Vec<_> = polled.collect();
                 let is_over = state.session.is_over();
                 if is_over {
                     // The last thing to do may have been to say something.
                     self.shared.over.notify_waiters();
                 }
-                (frame, is_over, state.session.poll_timeout())
+                (frames, is_over, state.session.poll_timeout())
             };
-            if let Some(frame) = frame {
+            if !frames.is_empty() {
                 tokio::select! {
                     biased; // Mostly there is room at once.
-                    written = send.write_chunk(frame) => written?,
+                    written = send.write_chunks(&mut frames) => written?,
                     never = self.run_timers() => match never {},
                 }
                 continue;

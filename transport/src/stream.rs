@@ -5,7 +5,7 @@
 //! `AsyncRead` and `AsyncWrite`.
 
 use crate::{
-    chunk::MAX_CHUNK_BYTES,
+    chunk::{MAX_CHUNK_BYTES, MAX_CHUNKS},
     close::{CloseCode, StreamError},
     quic,
     traffic::Counters,
@@ -13,6 +13,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use converge_proto::{Frame, rendezvous::RefusalCode};
+use futures_util::FutureExt;
 use std::{
     io,
     pin::Pin,
@@ -128,6 +129,23 @@ impl RecvHalf {
         self.carrier.read_chunk().await
     }
 
+    /// Adds what is there behind the chunk that was read last, without waiting, up to [`MAX_CHUNKS`] in all.
+    ///
+    /// # Errors
+    /// As [`read_chunk`](Self::read_chunk), which does not repeat it. The chunks are good.
+    pub(crate) fn read_more(&mut self, chunks: &mut Vec<Bytes>) -> Result<(), StreamError> {
+        if let RecvCarrier::Quic(recv) = &mut self.carrier
+            && self.buffered.is_empty()
+        {
+            let mut more = [const { Bytes::new() }; MAX_CHUNKS];
+            let room = more.get_mut(chunks.len()..).unwrap_or_default();
+            let read = recv.read_chunks(room).now_or_never().transpose().map_err(quic::read_error)?;
+            // An end comes again.
+            chunks.extend(room.iter_mut().take(read.flatten().unwrap_or_default()).map(std::mem::take));
+        }
+        Ok(())
+    }
+
     /// The next frame, or `None` at the end of the stream. What is behind the frame stays for the next call of any
     /// kind. Frames of a newer peer that may be skipped are skipped here, once for all programs.
     ///
@@ -211,6 +229,22 @@ impl SendHalf {
             SendCarrier::Quic(send) => send.write_chunk(chunk).await.map_err(quic::write_error),
             SendCarrier::Multiplexed(send) => send.write_chunk(&chunk).await,
             SendCarrier::WebSocket(send) => send.write_chunk(chunk).await,
+        }
+    }
+
+    /// Sends several chunks, and leaves them empty.
+    ///
+    /// # Errors
+    /// As [`write_chunk`](Self::write_chunk).
+    pub(crate) async fn write_chunks(&mut self, chunks: &mut [Bytes]) -> Result<(), StreamError> {
+        match &mut self.0 {
+            SendCarrier::Quic(send) => send.write_all_chunks(chunks).await.map_err(quic::write_error),
+            SendCarrier::Multiplexed(_) | SendCarrier::WebSocket(_) => {
+                for chunk in chunks {
+                    self.write_chunk(std::mem::take(chunk)).await?;
+                }
+                Ok(())
+            }
         }
     }
 
