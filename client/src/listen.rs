@@ -78,7 +78,7 @@ async fn serve(
     let (mut input, mut output) = connection.split();
     match framing {
         Framing::Converge => {
-            let Some(session) = stop.run_until_cancelled(session::connect(target)).await else {
+            let Some(session) = stop.run_until_cancelled(session::connect(target, &mut input)).await else {
                 return Ok(());
             };
             session?.copy(&mut input, &mut output, stop.cancelled(), Some(whose)).await?;

@@ -22,11 +22,11 @@ pub async fn run(target: &Target, handoff: Option<&Handoff>) -> Result<(), Clien
 }
 
 async fn connect_and_copy(target: &Target, handoff: Option<&Handoff>) -> Result<(), ClientError> {
-    let session = session::connect(target).await?;
+    let (mut input, mut output) = (platform::input(), platform::output());
+    let session = session::connect(target, &mut input).await?;
     if let Some(handoff) = handoff {
         handoff.put_host_key(&session.host_key).map_err(ClientError::local("cannot pass on the host key"))?;
     }
-    let (mut input, mut output) = (platform::input(), platform::output());
     let copied = session.copy(&mut input, &mut output, stop_in_a_moment()?, None).await;
     copied.map(drop).or_else(ignore_closed_output)
 }

@@ -13,6 +13,7 @@ use converge_proto::{
 };
 use converge_transport::{
     CloseCode, Link, Role, SessionCopyError, SessionIo, SessionLink, Stream, StreamError, copy_session,
+    read_ahead,
 };
 use keeper::Keeper;
 use outage::Outages;
@@ -43,14 +44,22 @@ pub enum End {
     Stopped,
 }
 
-/// Joins a session with the agent, waiting for it as long as the target says.
+/// Joins a session with the agent, waiting for it as long as the target says. What `input` has meanwhile goes along with the
+/// question, as much as may: ssh speaks first, and is answered a round trip earlier. The rest is left for
+/// [`Session::copy`].
 ///
 /// # Errors
 /// [`ClientError`]; a host key that does not match the address's fingerprint is one.
-pub async fn connect(target: &Target) -> Result<Session<'_>, ClientError> {
+pub async fn connect<'a>(
+    target: &'a Target,
+    input: &mut (impl AsyncRead + Unpin),
+) -> Result<Session<'a>, ClientError> {
     let (io, link) = SessionLink::client();
     let mut paths = Paths::new(target, link.clone());
-    let first = paths.first().await?;
+    let first = tokio::select! {
+        first = paths.first() => first?,
+        never = read_ahead(&io, input) => match never {},
+    };
     Ok(Session { host_key: first.host_key.clone(), io, link, keeper: Keeper::new(paths), first })
 }
 

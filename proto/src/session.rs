@@ -19,7 +19,7 @@ mod watch;
 
 pub use end::{Session, SessionError, SessionEvent};
 pub use gate::AttachGate;
-pub use messages::{Ack, Attach, Attached, Notice, Reset, Secret, SessionId, Severity};
+pub use messages::{Ack, Attach, Attached, FirstBytes, Notice, Reset, Secret, SessionId, Severity};
 pub use sending::DataBuffer;
 pub use watch::{Watch, WatchAction};
 

@@ -15,7 +15,7 @@ use converge_proto::{
         id_table::{ReserveError, TableFull},
         messages::{Name, Signature},
     },
-    session::{Ack, Attach, Attached, Notice, Reset, Secret, SessionId, Severity},
+    session::{Ack, Attach, Attached, FirstBytes, Notice, Reset, Secret, SessionId, Severity},
 };
 use data_encoding::HEXLOWER;
 use proptest::{
@@ -399,7 +399,15 @@ impl Contents {
                 message: has_line.then(line),
             }),
             round_trip(&Response { number: limit, refusal: has_line.then(line) }),
-            round_trip(&Attach { session, secret, attempt: first, resume: has_line, received, limit }),
+            round_trip(&Attach {
+                session,
+                secret,
+                attempt: first,
+                resume: has_line,
+                received,
+                limit,
+                first: has_line.then(|| FirstBytes::of(secret.0.to_vec())),
+            }),
             round_trip(&Attached { received, limit, start }),
             round_trip(&Ack { received, limit }),
             round_trip(&Reset { code: RefusalCode(second), text: line() }),

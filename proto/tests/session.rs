@@ -5,8 +5,8 @@
 
 use bytes::{BufMut, Bytes};
 use converge_proto::session::{
-    Attach, AttachGate, Attached, DataBuffer, Secret, Session, SessionError, SessionEvent, SessionId,
-    WINDOW_BYTES, Watch,
+    Attach, AttachGate, Attached, DataBuffer, FirstBytes, Secret, Session, SessionError, SessionEvent,
+    SessionId, WINDOW_BYTES, Watch,
 };
 use proptest::prelude::*;
 use std::{
@@ -114,13 +114,33 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
+        Self::after(&[])
+    }
+
+    /// A pair that was joined after so many attaches in vain: what the client had written before each, and whether the
+    /// agent got it and only its answer was lost.
+    fn after(in_vain: &[(usize, bool)]) -> Self {
         let now = Instant::now();
         let client = End::new(Session::client(now));
-        let attach = attach(&client.session, 0, false);
-        let gate = AttachGate::begin(&attach).unwrap();
+        let gate = AttachGate::begin(&attach(&client.session, 0, false)).unwrap();
         let mut pair = Self { client, agent: End::new(Session::agent()), gate, attempt: 0, now };
+        for (written, arrives) in in_vain {
+            pair.client.write(*written, written % 2 == 0);
+            let attach = pair.first_attach();
+            if *arrives {
+                pair.agent.session.accept(&attach, now).unwrap();
+                pair.agent.session.detach();
+            }
+        }
+        let attach = pair.first_attach();
         pair.join(&attach);
         pair
+    }
+
+    fn first_attach(&mut self) -> Attach {
+        self.attempt += 1;
+        let first = self.client.session.first();
+        Attach { first, ..attach(&self.client.session, self.attempt, false) }
     }
 
     fn end(&mut self, client: bool) -> &mut End {
@@ -210,15 +230,55 @@ impl Pair {
 
 fn attach(session: &Session, attempt: u32, resume: bool) -> Attach {
     let (received, limit) = session.offsets();
-    Attach { session: SessionId([1; 16]), secret: Secret([2; 16]), attempt, resume, received, limit }
+    Attach {
+        session: SessionId([1; 16]),
+        secret: Secret([2; 16]),
+        attempt,
+        resume,
+        received,
+        limit,
+        first: None,
+    }
+}
+
+#[test]
+fn what_goes_along_with_an_attach_has_a_limit() {
+    let now = Instant::now();
+    let mut client = End::new(Session::client(now));
+    assert_eq!((client.session.room(), client.session.first()), (FirstBytes::MAX_BYTES, None));
+    client.write(10_000, false);
+    assert_eq!(client.session.room(), 0);
+    let first = client.session.first();
+    assert_eq!(first.as_ref().map(|first| first.as_slice().len()), Some(FirstBytes::MAX_BYTES));
+    let mut agent = Session::agent();
+    let attached = agent.accept(&Attach { first, ..attach(&client.session, 1, false) }, now).unwrap();
+    assert_eq!((attached.received, agent.unread_bytes()), (255, 255));
+}
+
+/// An agent that does not know of it says that it has nothing, and gets it again.
+#[test]
+fn what_an_older_agent_passes_over_is_sent_again() {
+    let now = Instant::now();
+    let mut pair = Pair::new();
+    let mut client = End::new(Session::client(now));
+    client.write(21, false);
+    assert!(client.session.first().is_some());
+    pair.client = client;
+    let attach = Attach { first: None, ..pair.first_attach() };
+    pair.join(&attach);
+    pair.settle();
+    assert_eq!(pair.agent.read, 21);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn each_side_reads_exactly_what_the_other_wrote(steps in steps()) {
-        let mut pair = Pair::new();
+    fn each_side_reads_exactly_what_the_other_wrote(
+        in_vain in prop::collection::vec((0usize..300, any::<bool>()), 0..3),
+        steps in steps(),
+    ) {
+        let mut pair = Pair::after(&in_vain);
         for step in &steps {
             pair.step(step);
         }

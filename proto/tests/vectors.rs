@@ -25,7 +25,7 @@ use converge_proto::{
         Limits, Lookup, Message, Ping, Pong, Reassigned, RefusalCode, Refused, Register, Registered, Request,
         Response, SessionKind, Status, Token, Waiting, proof_over_challenge, proof_over_exporter,
     },
-    session::{Ack, Attach, Attached, Notice, Reset, Secret, SessionId, Severity},
+    session::{Ack, Attach, Attached, FirstBytes, Notice, Reset, Secret, SessionId, Severity},
 };
 use data_encoding::HEXLOWER;
 use minicbor::{Decoder, data::Type};
@@ -360,6 +360,19 @@ fn messages() -> Vec<MessageVector> {
                 resume: false,
                 received: 0,
                 limit: 4_194_304,
+                first: None,
+            },
+        ),
+        MessageVector::of(
+            "Attach, with the first bytes",
+            Attach {
+                session: SESSION,
+                secret: SECRET,
+                attempt: 0,
+                resume: false,
+                received: 0,
+                limit: 4_194_304,
+                first: Some(FirstBytes::of(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec())),
             },
         ),
         MessageVector::of(
@@ -371,6 +384,7 @@ fn messages() -> Vec<MessageVector> {
                 resume: true,
                 received: 1000,
                 limit: 4_195_304,
+                first: None,
             },
         ),
         MessageVector::of("Attached", Attached { received: 2000, limit: 4_196_304, start: 1200 }),

@@ -36,6 +36,6 @@ pub use link::{Carrier, Link, Room};
 pub use network_change::NetworkChanges;
 pub use proxy::{InvalidProxyUrl, ProxyChoice, ProxyUrl};
 pub use schedule::{QuicRetry, sleep_until};
-pub use session::{Attachment, SessionCopyError, SessionIo, SessionLink, copy_session};
+pub use session::{Attachment, SessionCopyError, SessionIo, SessionLink, copy_session, read_ahead};
 pub use stream::{RecvHalf, SendHalf, Stream};
 pub use traffic::Traffic;

@@ -7,7 +7,7 @@ mod copy;
 mod io;
 mod pieces;
 
-pub use copy::{SessionCopyError, copy_session};
+pub use copy::{SessionCopyError, copy_session, read_ahead};
 pub use io::SessionIo;
 pub use pieces::Pieces;
 
@@ -19,7 +19,7 @@ use crate::{
 use bytes::Bytes;
 use converge_proto::{
     rendezvous::RefusalCode,
-    session::{Attach, Attached, Notice, Session, SessionError, SessionEvent},
+    session::{Attach, Attached, FirstBytes, Notice, Session, SessionError, SessionEvent},
 };
 use std::{
     convert::Infallible,
@@ -121,6 +121,11 @@ impl SessionLink {
     /// See [`Session::offsets`].
     pub fn offsets(&self) -> (u64, u64) {
         self.shared.lock().session.offsets()
+    }
+
+    /// See [`Session::first`].
+    pub fn first(&self) -> Option<FirstBytes> {
+        self.shared.lock().session.first()
     }
 
     /// See [`Session::accept`]. Any earlier attachment has been dropped by then.

@@ -72,9 +72,10 @@ fn pair(wire: Wire) -> (Pair, SessionIo, SessionIo) {
 }
 
 fn attach(session: &SessionLink, attempt: u32) -> Attach {
+    let first = (attempt == 0).then(|| session.first()).flatten();
     let (received, limit) = session.offsets();
     let (id, secret) = (SessionId([1; 16]), Secret([2; 16]));
-    Attach { session: id, secret, attempt, resume: attempt > 0, received, limit }
+    Attach { session: id, secret, attempt, resume: attempt > 0, received, limit, first }
 }
 
 /// A stream that both ends are driving.

@@ -118,6 +118,7 @@ impl<'a> Paths<'a> {
             resume: self.host_key.is_some(),
             received: 0,
             limit: 0,
+            first: None,
         };
         self.attempt += 1;
         let (session, host_key) = (self.session.clone(), self.host_key.clone());
@@ -188,6 +189,9 @@ impl Attempt<'_> {
         };
         stream.send.write_frame(&connect.to_frame()).await?;
         (attach.received, attach.limit) = session.offsets();
+        if !attach.resume {
+            attach.first = session.first();
+        }
         // Sent with the question: it saves a round trip to the agent.
         stream.send.write_frame(&attach.to_frame()).await?;
         let mut waiting = once(|left| match says_wait {

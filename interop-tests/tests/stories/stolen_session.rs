@@ -212,6 +212,7 @@ fn hostile_clients_are_refused_in_words_and_harm_nobody(setup: &mut Setup) -> Re
         resume,
         received: 0,
         limit: 1 << 20,
+        first: None,
     };
     let begin = async |session| match stranger.attach(&attach(session, 5, false)).await? {
         Answer::Attached(link, stream) => anyhow::Ok((link, stream)),

@@ -2,7 +2,7 @@
 
 use super::{
     decoder::{Decoder, Item},
-    messages::{Ack, Attach, Attached, Notice, Reset},
+    messages::{Ack, Attach, Attached, FirstBytes, Notice, Reset},
     receiving::{AckDue, Receiving, Violation},
     sending::{DataBuffer, Sending, WrongOffset},
     watch::{Watch, WatchAction},
@@ -132,9 +132,9 @@ impl From<Violation> for SessionError {
 }
 
 impl Session {
-    fn new(watch: Option<Watch>) -> Self {
+    fn new(sending: Sending, watch: Option<Watch>) -> Self {
         Self {
-            sending: Sending::new(),
+            sending,
             receiving: Receiving::new(),
             decoder: Decoder::default(),
             attached: false,
@@ -152,15 +152,16 @@ impl Session {
 
     /// The end that attaches and watches.
     pub fn client(now: Instant) -> Self {
-        Self::new(Some(Watch::new((Watch::PAUSE, Watch::IDLE), now)))
+        Self::new(Sending::with_first(), Some(Watch::new((Watch::PAUSE, Watch::IDLE), now)))
     }
 
     /// The end that is attached to.
     pub fn agent() -> Self {
-        Self::new(None)
+        Self::new(Sending::new(), None)
     }
 
-    /// How many bytes may be written now. Nothing before the first attach.
+    /// How many bytes may be written now. Before the first attach a client has room for [`FirstBytes::MAX_BYTES`], and an agent for
+    /// nothing.
     pub fn room(&self) -> usize {
         if self.over.is_some() || self.sending.is_finishing() { 0 } else { self.sending.room() }
     }
@@ -264,12 +265,21 @@ impl Session {
         (self.receiving.received(), self.receiving.limit())
     }
 
+    /// What goes along with each [`Attach`] until one was answered.
+    pub fn first(&mut self) -> Option<FirstBytes> {
+        Some(self.sending.first()).filter(|first| !first.is_empty()).map(FirstBytes::of)
+    }
+
     /// The agent's side of a new stream: the client has sent `attach`, which was admitted. Returns the answer.
     ///
     /// # Errors
     /// [`SessionError::WrongOffset`] when the client cannot have what it says; nothing is changed then.
     pub fn accept(&mut self, attach: &Attach, now: Instant) -> Result<Attached, SessionError> {
         let start = self.sending.restart(attach.received, attach.limit)?;
+        if let Some(first) = attach.first.as_ref().filter(|_| self.receiving.received() == 0) {
+            self.receiving.restart(0);
+            self.receiving.handle_data(&Bytes::copy_from_slice(first.as_slice()))?;
+        }
         let (received, limit) = self.offsets();
         self.restart(received, now);
         Ok(Attached { received, limit, start })

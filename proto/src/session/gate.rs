@@ -51,7 +51,7 @@ mod tests {
 
     fn attach(secret: u8, attempt: u32, resume: bool) -> Attach {
         let (session, secret) = (SessionId([1; 16]), Secret([secret; 16]));
-        Attach { session, secret, attempt, resume, received: 0, limit: 0 }
+        Attach { session, secret, attempt, resume, received: 0, limit: 0, first: None }
     }
 
     #[test]

@@ -58,6 +58,46 @@ pub struct Attach {
     /// The offset up to which the agent may send.
     #[n(5)]
     pub limit: u64,
+    /// The first bytes of the session, from offset 0: what the client could send before it has read an `Attached`, and so a
+    /// round trip earlier. An agent that has any byte of the session passes them over.
+    #[n(6)]
+    pub first: Option<FirstBytes>,
+}
+
+/// What goes along with an [`Attach`], at most [`MAX_BYTES`](Self::MAX_BYTES).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstBytes(Vec<u8>);
+
+impl FirstBytes {
+    /// As long as SSH's first line may be (RFC 4253 section 4.2).
+    pub const MAX_BYTES: usize = 255;
+
+    /// Those of `bytes` that there is room for.
+    pub fn of(mut bytes: Vec<u8>) -> Self {
+        bytes.truncate(Self::MAX_BYTES);
+        Self(bytes)
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<C> Encode<C> for FirstBytes {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for FirstBytes {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        let bytes = d.bytes()?;
+        if bytes.len() > Self::MAX_BYTES {
+            return Err(decode::Error::message(format!("{} first bytes are too many", bytes.len())));
+        }
+        Ok(Self(bytes.to_vec()))
+    }
 }
 
 /// Agent → client: the session is joined to this stream.

@@ -1,6 +1,6 @@
 //! The sending direction of a session: what the peer has not acknowledged is kept.
 
-use super::{MAX_DATA_BYTES, WINDOW_BYTES};
+use super::{FirstBytes, MAX_DATA_BYTES, WINDOW_BYTES};
 use crate::{
     frame::{Frame, FrameType},
     varint::VarInt,
@@ -114,6 +114,11 @@ pub(super) struct WrongOffset {
 }
 
 impl Sending {
+    /// The client's, which has something to send along with its first attach.
+    pub(super) fn with_first() -> Self {
+        Self { limit: FirstBytes::MAX_BYTES as u64, ..Self::new() }
+    }
+
     pub(super) fn new() -> Self {
         Self {
             chunks: VecDeque::new(),
@@ -222,6 +227,14 @@ impl Sending {
             return Some(Frame { frame_type: FrameType::FIN, payload: Bytes::new() }.to_bytes());
         }
         None
+    }
+
+    /// Everything that was written before there was a limit; it counts as sent.
+    pub(super) fn first(&mut self) -> Vec<u8> {
+        self.seal_tail();
+        self.sent = self.sent.max(self.end);
+        let payloads = self.chunks.iter().filter_map(|chunk| chunk.frame.get(chunk.header_len..));
+        payloads.flatten().copied().collect()
     }
 
     /// The peer has everything up to `received` and lets us send up to `limit`. Older news than we have is ignored.

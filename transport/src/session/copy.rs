@@ -3,7 +3,7 @@
 use super::{SessionIo, pieces::Pieces};
 use bytes::Buf;
 use converge_proto::session::{DataBuffer, SessionError};
-use std::io;
+use std::{convert::Infallible, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Why bytes stopped flowing between a session and this machine.
@@ -42,6 +42,20 @@ pub async fn copy_session(
         result = copy_output(session, output) => result,
         error = sending => Err(error),
     }
+}
+
+/// Takes as much of `input` as may go along with the first attach, and then waits for ever. Cancel-safe: what was taken is the
+/// session's, and [`copy_session`] goes on with the rest.
+pub async fn read_ahead(session: &SessionIo, input: &mut (impl AsyncRead + Unpin)) -> Infallible {
+    let mut buffer = DataBuffer::default();
+    while let Ok(room) = session.room().await {
+        match input.read_buf(&mut buffer.spare(room)).await {
+            Ok(1..) => session.push(&mut buffer),
+            // Whoever copies meets it again.
+            Ok(0) | Err(_) => break,
+        }
+    }
+    std::future::pending().await
 }
 
 async fn copy_input(
