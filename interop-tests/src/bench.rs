@@ -1,9 +1,12 @@
-//! What `make bench` measures over emulated networks: ways into a job beside each other, in one run.
+//! What `make bench` measures: ways into a job beside each other, in one run.
 //!
-//! A way that is compared is a [`Peer`](peer::Peer), a file of its own in `bench/peer/`. What is measured of each is in
-//! [`measures`], and [`table`] shows the figures.
+//! Over emulated networks a way that is compared is a [`Peer`](peer::Peer), a file of its own in `bench/peer/`; what is
+//! measured of each is in [`measures`], and [`table`] shows the figures. What is measured on this machine alone is in
+//! [`loopback`]. What a figure should be is a [`Goal`](goal::Goal).
 
 pub mod bulk;
+pub mod goal;
+pub mod loopback;
 pub mod measures;
 pub mod peer;
 pub mod table;

@@ -29,6 +29,7 @@ mod uplink;
 
 pub use cluster::ClusterLab;
 pub use host::{Access, Host};
+pub(crate) use namespace::{Namespace, remove_stale};
 pub use nat::Nat;
 pub use proxy::HttpProxy;
 pub use uplink::{Traffic, Uplink};
@@ -96,7 +97,7 @@ impl Lab {
             "the lab needs root, network namespaces and /dev/net/tun; run the tests as root, in a container with \
              --cap-add NET_ADMIN,SYS_ADMIN --device /dev/net/tun"
         );
-        namespace::remove_stale();
+        remove_stale();
         let seed = match env::var(SEED_VARIABLE) {
             Ok(seed) => seed.parse().with_context(|| format!("{SEED_VARIABLE} is a number"))?,
             Err(_) => rand::random(),

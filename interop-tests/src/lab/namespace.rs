@@ -24,7 +24,7 @@ const PREFIX: &str = "converge-lab-";
 
 /// A network namespace, removed at the end with every process that is still in it.
 #[derive(Debug)]
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     name: String,
     entrance: File,
 }
@@ -35,7 +35,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When the system does not let us.
-    pub(super) fn new(label: &str) -> Result<Self> {
+    pub(crate) fn new(label: &str) -> Result<Self> {
         let name = format!("{PREFIX}{}-{label}", std::process::id());
         ip(&["netns", "add", &name])?;
         // From here on it is removed, whatever fails.
@@ -50,7 +50,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When the thread cannot move here, or the work fails.
-    pub(super) fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 move_into_link_name_space(self.entrance.as_fd(), Some(LinkNameSpaceType::Network))
@@ -65,7 +65,7 @@ impl Namespace {
     ///
     /// # Errors
     /// With what `ip` says.
-    pub(super) fn configure(&self, lines: &str) -> Result<()> {
+    pub(crate) fn configure(&self, lines: &str) -> Result<()> {
         let mut command = Command::new(programs::installed("ip")?);
         let output = run(command.args(["-n", &self.name, "-batch", "-"]), lines.as_bytes())?;
         output.success().with_context(|| format!("ip does not want, in {}: {lines}", self.name)).map(drop)
@@ -75,7 +75,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When the system does not take it.
-    pub(super) fn set(&self, name: &str, value: &str) -> Result<()> {
+    pub(crate) fn set(&self, name: &str, value: &str) -> Result<()> {
         self.enter(|| {
             fs::write(Path::new("/proc/sys/net").join(name), value)
                 .with_context(|| format!("cannot set {name} to {value}"))
@@ -83,7 +83,7 @@ impl Namespace {
     }
 
     /// The name, for `ip`.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 }
@@ -95,7 +95,7 @@ impl Drop for Namespace {
 }
 
 /// Removes what killed tests have left: networks whose process is gone.
-pub(super) fn remove_stale() {
+pub(crate) fn remove_stale() {
     let Ok(entries) = fs::read_dir(NAMES) else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
