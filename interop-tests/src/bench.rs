@@ -2,9 +2,11 @@
 //!
 //! Over emulated networks a way that is compared is a [`Peer`](peer::Peer), a file of its own in `bench/peer/`; what is
 //! measured of each is in [`measures`], and [`table`] shows the figures. What is measured on this machine alone is in
-//! [`loopback`]. What a figure should be is a [`Goal`](goal::Goal).
+//! [`loopback`], and what many agents and sessions
+//! cost a relay in [`crowds`]. What a figure should be is a [`Goal`](goal::Goal).
 
 pub mod bulk;
+pub mod crowds;
 pub mod goal;
 pub mod loopback;
 pub mod measures;

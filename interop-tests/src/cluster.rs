@@ -10,7 +10,7 @@ use crate::{
     loopback::free_port,
     process::{Process, eventually, run},
     programs,
-    setup::{Agent, Relay, clean},
+    setup::{Agent, Relay, clean, metric},
 };
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -202,8 +202,7 @@ impl Cluster {
     /// When it does not tell.
     pub fn metric_of(&self, number: usize, name: &str) -> Result<u64> {
         let (place, relay) = (&self.places[number - 1], self.relay(number));
-        let authority = if place.is_host() { METRICS } else { relay.http.trim_start_matches("ws://") };
-        place.enter(|| metric(authority, name))
+        if place.is_host() { place.enter(|| metric(METRICS, name)) } else { relay.metric(name) }
     }
 
     /// A balancer in front of the relays that knows nothing of QUIC: nginx, by a hash of the peer's address and port, on UDP
@@ -235,18 +234,6 @@ impl Cluster {
         let pin = self.relays.iter().flatten().find_map(|relay| relay.url.split_once('#'));
         Ok((nginx, format!("https://{front}#{}", pin.context("no relay runs")?.1)))
     }
-}
-
-fn metric(authority: &str, name: &str) -> Result<u64> {
-    let url = format!("http://{authority}/metrics");
-    let text = run(Command::new("curl").args(["-fsS", &url]), b"")?.success()?.text();
-    let values = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let value =
-            rest.strip_prefix(' ').or_else(|| rest.strip_prefix('{')?.split_once("} ").map(|(_, v)| v))?;
-        value.parse::<u64>().ok()
-    });
-    Ok(values.sum())
 }
 
 /// The address of an agent as it is at another relay.

@@ -1,9 +1,15 @@
-//! Many agents in one process: real registrations over real links, and nothing behind them.
+//! Many agents in one process: real registrations over real links, and behind them jobs that only send bytes. And those
+//! who [visit](visitor) them.
+
+mod job;
+pub mod visitor;
+
+pub use visitor::Visitor;
 
 use anyhow::{Context, Result, bail};
 use converge_certs::{Trust, TrustConfig};
 use converge_proto::{
-    FrameType, HostKey, RelayUrl,
+    CarrierChoice, FrameType, HostKey, Id, RelayUrl,
     rendezvous::{
         AgentInfo, Challenge, Message, Ping, Pong, Refused, Register, Registered, messages::Name,
         proof_over_challenge, proof_over_exporter,
@@ -26,27 +32,41 @@ use crate::Carrier;
 /// Registrations under way at the same time.
 const AT_ONCE: usize = 64;
 
-/// Agents that are registered, and answer the relay's pings until this is dropped.
+/// Agents that are registered, answer the relay's pings and take sessions until this is dropped.
 pub struct Crowd {
     _endpoint: Option<Endpoint>,
     _agents: JoinSet<()>,
 }
 
 impl Crowd {
-    /// Registers so many agents. Needs an address as the relay's host.
+    /// Registers so many agents, on QUIC all over one socket. Needs an address as the relay's host.
     ///
     /// # Errors
     /// When one of them cannot be registered.
     pub async fn register(relay: &RelayUrl, carrier: Carrier, agents: u32) -> Result<Self> {
-        raise_descriptors();
         let endpoint = match carrier {
             Carrier::Quic => Some(endpoint(relay)?),
             Carrier::WebSocket => None,
         };
-        let relay_by = match carrier {
-            Carrier::Quic => relay.clone(),
-            Carrier::WebSocket => by_websocket(relay)?,
-        };
+        Self::register_over(endpoint, relay, carrier, agents).await
+    }
+
+    /// The same, each over a socket of its own that is set up as that of an agent: for what moves many bytes.
+    ///
+    /// # Errors
+    /// When one of them cannot be registered.
+    pub async fn dial(relay: &RelayUrl, carrier: Carrier, agents: u32) -> Result<Self> {
+        Self::register_over(None, relay, carrier, agents).await
+    }
+
+    async fn register_over(
+        endpoint: Option<Endpoint>,
+        relay: &RelayUrl,
+        carrier: Carrier,
+        agents: u32,
+    ) -> Result<Self> {
+        raise_descriptors();
+        let relay_by = over(relay, carrier)?;
         let shared = endpoint.clone();
         let registered = stream::iter(0..agents)
             .map(move |number| {
@@ -89,6 +109,17 @@ async fn connect(endpoint: &Endpoint, relay: &RelayUrl) -> Result<Link> {
     Ok(Link::quic(endpoint.connect(address, "localhost")?.await?, None))
 }
 
+/// The same relay, with one carrier only.
+///
+/// # Errors
+/// When that makes no URL.
+pub fn over(relay: &RelayUrl, carrier: Carrier) -> Result<RelayUrl> {
+    match carrier {
+        Carrier::Quic => Ok(relay.clone().with_carriers(CarrierChoice::Quic)),
+        Carrier::WebSocket => by_websocket(relay),
+    }
+}
+
 /// The same relay, with WebSocket only.
 ///
 /// # Errors
@@ -98,6 +129,14 @@ pub fn by_websocket(relay: &RelayUrl) -> Result<RelayUrl> {
     Ok(url.with_pin(relay.pin()))
 }
 
+/// The ID of agent `number`; they are counted from 0.
+///
+/// # Errors
+/// Never, as far as anybody knows.
+pub fn id(number: u32) -> Result<Id> {
+    Ok(format!("crowd-{number}").parse()?)
+}
+
 /// Says who it is, as agent `number`, and proves it.
 async fn register(link: Link, number: u32) -> Result<(Link, Stream)> {
     let mut seed = [7; 32];
@@ -105,7 +144,7 @@ async fn register(link: Link, number: u32) -> Result<(Link, Stream)> {
     let key = PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)), "")?;
     let mut control = link.open_stream().await?;
     let register = Register {
-        wanted: Some(format!("crowd-{number}").parse()?),
+        wanted: Some(id(number)?),
         host_key: HostKey::new(key.public_key())?,
         proof: link.exporter().map(|exporter| proof_over_exporter(&key, &exporter)).transpose()?,
         agent: AgentInfo { software: Name::new("converge-bench"), ..AgentInfo::default() },
@@ -129,17 +168,28 @@ async fn register(link: Link, number: u32) -> Result<(Link, Stream)> {
     }
 }
 
-/// Answers pings until the link ends.
+/// Answers pings and takes sessions until the link ends.
 async fn stay(link: Link, mut control: Stream) {
-    while let Ok(Some(frame)) = control.recv.read_frame().await {
-        if let Ok(ping) = Ping::from_frame(&frame)
-            && frame.frame_type == FrameType::PING
-            && control.send.write_frame(&Pong { token: ping.token }.to_frame()).await.is_err()
-        {
-            break;
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            frame = control.recv.read_frame() => {
+                let Ok(Some(frame)) = frame else { break };
+                if let Ok(ping) = Ping::from_frame(&frame)
+                    && frame.frame_type == FrameType::PING
+                    && control.send.write_frame(&Pong { token: ping.token }.to_frame()).await.is_err()
+                {
+                    break;
+                }
+            }
+            stream = link.accept_stream() => match stream {
+                Ok(stream) => drop(sessions.spawn(job::serve(stream))),
+                Err(_) => break,
+            },
+            // A session that breaks shows at its visitor.
+            Some(_) = sessions.join_next() => {}
         }
     }
-    drop(link);
 }
 
 /// As many descriptors as the system allows.

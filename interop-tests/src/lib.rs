@@ -1,7 +1,8 @@
 //! Real programs against real Converge processes.
 //!
 //! This crate sees the other crates as their programs: it starts them, runs OpenSSH and others against them, and looks at
-//! what comes out. Only the [`simulation`] has rules of theirs as code, so that it has the real ones. Start with [`Setup`],
+//! what comes out. Only the [`simulation`] has rules of theirs as code, and a [`crowd`] their links and sessions, so that they
+//! have the real ones. Start with [`Setup`],
 //! which is a relay, an agent and a key in a directory of their own, or with [`Lab`], which puts them on hosts with an
 //! internet between them.
 //!

@@ -115,6 +115,27 @@ impl Relay {
             process.wait_for("its cleartext URL", |line| line.strip_prefix("http:  ").map(str::to_owned))?;
         Ok(Self { process, url, http })
     }
+
+    /// The value of a metric, over all its labels.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        metric(self.http.trim_start_matches("ws://"), name)
+    }
+}
+
+/// The value of a metric of the relay that shows its metrics there, over all its labels.
+pub(crate) fn metric(authority: &str, name: &str) -> Result<u64> {
+    let url = format!("http://{authority}/metrics");
+    let text = process::run(Command::new("curl").args(["-fsS", &url]), b"")?.success()?.text();
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value =
+            rest.strip_prefix(' ').or_else(|| rest.strip_prefix('{')?.split_once("} ").map(|(_, v)| v))?;
+        value.parse::<u64>().ok()
+    });
+    Ok(values.sum())
 }
 
 /// A running agent.
