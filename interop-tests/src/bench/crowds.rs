@@ -3,6 +3,7 @@
 //! They are real ones, from this process ([`Crowd`](crate::crowd::Crowd), [`Visitor`]), which shares the
 //! machine with the relay: a rate is that of both together. Each part prints its table as it goes.
 
+pub mod closed_sessions;
 pub mod idle_agents;
 pub mod idle_sessions;
 pub mod parallel_sessions;

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use clap::Parser;
 use converge_interop_tests::{
-    bench::crowds::{idle_agents, idle_sessions, parallel_sessions},
+    bench::crowds::{closed_sessions, idle_agents, idle_sessions, parallel_sessions},
     crowd::raise_descriptors,
 };
 use std::{process::ExitCode, time::Duration};
 
-/// Memory per idle agent and per idle session, and many sessions at once. 0 of something
+/// Memory per idle agent and per idle session, what closed sessions leave, and many sessions at once. 0 of something
 /// leaves it out.
 #[derive(Parser)]
 struct Arguments {
@@ -30,6 +30,9 @@ struct Arguments {
     /// For how many seconds they are watched
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// How many sessions are opened and closed, three times
+    #[arg(long, default_value_t = 1000)]
+    closed: u32,
     /// How many seconds everything is left alone before the relay's memory is looked at
     #[arg(long, default_value_t = 3)]
     settle_seconds: u64,
@@ -58,6 +61,9 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     }
     if arguments.parallel > 0 {
         parallel_sessions::print(arguments.parallel, Duration::from_secs(arguments.seconds.max(1))).await?;
+    }
+    if arguments.closed > 0 {
+        closed_sessions::print(arguments.closed, settling).await?;
     }
     Ok(())
 }
