@@ -54,7 +54,7 @@ impl Visitor {
         let (opened, is_open) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let session = tokio::spawn(async move {
-            let session = session::connect(&target).await?;
+            let session = session::connect(&target, &mut hears).await?;
             // Whoever opens it waits, or is gone.
             let _ = opened.send(());
             let stopped = async {

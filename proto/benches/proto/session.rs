@@ -23,7 +23,7 @@ impl Pair {
         let (mut client, mut agent) = (Session::client(now), Session::agent());
         let (received, limit) = client.offsets();
         let (session, secret) = (SessionId([1; 16]), Secret([2; 16]));
-        let attach = Attach { session, secret, attempt: 0, resume: false, received, limit };
+        let attach = Attach { session, secret, attempt: 0, resume: false, received, limit, first: None };
         client.attach(&agent.accept(&attach, now).unwrap(), now).unwrap();
         Self { client, agent, now }
     }

@@ -49,7 +49,7 @@ fn between(work: fn(&Runtime, &mut SessionIo, &mut SessionIo)) -> Work {
     let (mut agent_io, agent) = SessionLink::agent();
     let (received, limit) = client.offsets();
     let (session, secret) = (SessionId([1; 16]), Secret([2; 16]));
-    let attach = Attach { session, secret, attempt: 0, resume: false, received, limit };
+    let attach = Attach { session, secret, attempt: 0, resume: false, received, limit, first: None };
     let (attached, agents) = agent.accept(&attach).unwrap();
     let clients = client.attach(&attached).unwrap();
     drive(&runtime, clients, near);

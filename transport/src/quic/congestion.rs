@@ -229,12 +229,9 @@ impl Steady {
         self.batch += bytes;
         round.arrived += bytes;
         round.over |= sent >= round.begun;
-        match &mut self.stage {
-            Stage::Compete { cubic, .. } => {
-                cubic.on_ack(now, sent, bytes, app_limited, rtt);
-                self.window = cubic.window();
-            }
-            _ => {}
+        if let Stage::Compete { cubic, .. } = &mut self.stage {
+            cubic.on_ack(now, sent, bytes, app_limited, rtt);
+            self.window = cubic.window();
         }
     }
 

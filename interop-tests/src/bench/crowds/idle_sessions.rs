@@ -44,7 +44,10 @@ pub async fn print(sessions: u32, quic_goal: f64, settling: Duration) -> Result<
             Carrier::WebSocket => String::new(),
         };
         println!("| {carrier} | {rate:.0} | {:.1} | {:.1} | {each:.1}{verdict} |", mib(before), mib(after));
-        drop(visitors);
+        // Left alone, they would look for the next relay in the place of this one.
+        for visitor in visitors {
+            visitor.give_up().await?;
+        }
     }
     Ok(())
 }
