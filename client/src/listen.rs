@@ -56,7 +56,9 @@ pub async fn run(
         sessions.spawn(async move {
             let _permit = permit;
             let whose = format!("connection from {peer}");
-            if let Err(error) = serve(&target, connection, framing, &stop, &whose).await {
+            // On the heap: what dialing has to remember is large.
+            let serving = Box::pin(serve(&target, connection, framing, &stop, &whose));
+            if let Err(error) = serving.await {
                 say(&format!("{whose}: {error}"));
             }
         });
