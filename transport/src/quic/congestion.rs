@@ -6,6 +6,9 @@
 //! much of it waits as `allowed_queue` says. That is less time for who sends more, so flows that share a hop come to
 //! equal shares.
 //!
+//! What round trips differ by from one round to the next is no queue: a machine that is busy, or radio. That much more is
+//! allowed to wait.
+//!
 //! Flows that go by losses fill every queue, and would leave little to one that makes room for them. Where the queue does not
 //! get shorter by sending less, it is theirs, or the path has become longer: then the window is that of CUBIC (RFC 9438), and
 //! every few seconds it is made small for a moment, which tells whether the queue is gone.
@@ -37,6 +40,15 @@ const MIN_QUEUE: Duration = Duration::from_millis(3);
 const MAX_QUEUE: Duration = Duration::from_millis(10);
 /// Where packets come one later and one earlier, no queue can be told that is shorter than that, up to this.
 const MAX_SPREAD: Duration = Duration::from_millis(6);
+/// A queue shorter than this many times what round trips differ by cannot be told either, up to this. Or else who is on a
+/// machine that is busy would take its turns for a queue, and send less and less.
+const NOISES: u32 = 8;
+const MAX_NOISE: Duration = Duration::from_millis(100);
+/// What a round says counts for so much: one part of this many.
+const NOISE_MEMORY: u32 = 8;
+/// Of a round in which more than this part of the acknowledgements came while there was nothing to send, round trips are
+/// not compared, and the window does not grow.
+const IDLE: f64 = 0.125;
 /// Of a slow line this many packets are more.
 const MIN_QUEUE_PACKETS: u64 = 3;
 /// The part of what was sent in a round that may be lost without anything being wrong.
@@ -79,6 +91,9 @@ struct Steady {
     window: u64,
     stage: Stage,
     base: Base,
+    noise: Noise,
+    /// There was not always something to send in the last round.
+    was_idle: bool,
     round: Round,
     /// What the acknowledgements that came together are for. Bytes.
     batch: u64,
@@ -120,6 +135,15 @@ struct Base {
     now: Option<Duration>,
 }
 
+/// By how much the shortest round trips go up and down again, from one round to the next. What the window does to them
+/// takes longer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Noise {
+    /// The shortest round trips of the last two rounds.
+    before: [Duration; 2],
+    mean: Duration,
+}
+
 /// From the sending of a packet to its acknowledgement.
 #[derive(Clone, Copy, Debug)]
 struct Round {
@@ -134,6 +158,10 @@ struct Round {
     /// Bytes.
     lost: u64,
     marked: bool,
+    /// How often acknowledgements came.
+    acks: u32,
+    /// How often while there was nothing to send.
+    idle: u32,
     /// What was under way at the same time, at most. Bytes.
     most: u64,
 }
@@ -170,15 +198,34 @@ impl Base {
     }
 }
 
+impl Noise {
+    fn saw(&mut self, trip: Duration) {
+        let [first, second] = self.before;
+        self.before = [second, trip];
+        let turned = (first < second) != (second < trip);
+        let step = if turned { first.abs_diff(second).min(second.abs_diff(trip)) } else { Duration::ZERO };
+        self.mean = (self.mean * (NOISE_MEMORY - 1) + step) / NOISE_MEMORY;
+    }
+
+    fn hides(&self) -> Duration {
+        (self.mean * NOISES).min(MAX_NOISE)
+    }
+}
+
 impl Round {
     fn new(begun: Instant) -> Self {
         let (shortest, trips) = (None, Duration::ZERO);
-        Self { begun, over: false, shortest, trips, packets: 0, arrived: 0, lost: 0, marked: false, most: 0 }
+        let (packets, acks, idle, arrived, lost, most) = (0, 0, 0, 0, 0, 0);
+        Self { begun, over: false, shortest, trips, packets, arrived, lost, marked: false, acks, idle, most }
     }
 
     /// By how much the packets of the round were later than the first of them.
     fn spread(&self) -> Duration {
         (self.trips / self.packets.max(1)).saturating_sub(self.shortest.unwrap_or_default())
+    }
+
+    fn is_idle(&self) -> bool {
+        f64::from(self.idle) > f64::from(self.acks) * IDLE
     }
 
     /// Whether more was lost than what happens by chance where little is.
@@ -207,6 +254,8 @@ impl Steady {
             window: (INITIAL_WINDOW_PACKETS * mtu).min(INITIAL_WINDOW_BYTES.max(2 * mtu)),
             stage: Stage::Start { best: 0.0, flat: 0 },
             base: Base { since: now, before: None, now: None },
+            noise: Noise::default(),
+            was_idle: false,
             round: Round::new(now),
             batch: 0,
             free: 0,
@@ -235,7 +284,9 @@ impl Steady {
         }
     }
 
-    fn acks_end(&mut self, now: Instant, in_flight: u64) {
+    fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
+        self.round.acks += 1;
+        self.round.idle += u32::from(app_limited);
         let batch = std::mem::take(&mut self.batch);
         let under_way = in_flight + batch;
         self.round.most = self.round.most.max(under_way);
@@ -257,10 +308,17 @@ impl Steady {
         self.base.saw(trip);
         let base = self.base.get().unwrap_or(trip);
         let queue = trip.saturating_sub(base);
-        let allowed = self.allowed_queue(rate);
+        // Round trips of the one after are still short.
+        let is_idle = round.is_idle();
+        let is_idle = std::mem::replace(&mut self.was_idle, is_idle) || is_idle;
+        if !is_idle {
+            self.noise.saw(trip);
+        }
+        let allowed = self.allowed_queue(rate) + self.noise.hides();
         self.has_queue = queue > allowed;
         let [is_touched, is_used] =
             [TOUCHED, USED].map(|part| float(round.most) >= float(self.window) * part);
+        let is_used = is_used && !is_idle;
         match &mut self.stage {
             Stage::Start { best, flat } => {
                 let brought_more = rate >= *best * MORE;
@@ -380,8 +438,8 @@ impl Controller for Steady {
         self.acked(now, sent, bytes, app_limited, rtt);
     }
 
-    fn on_end_acks(&mut self, now: Instant, in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
-        self.acks_end(now, in_flight);
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _largest: Option<u64>) {
+        self.acks_end(now, in_flight, app_limited);
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent: bool, lost_bytes: u64) {

@@ -10,6 +10,7 @@ const GOOD: Line = Line {
     queue: 1_250_000,
     loss: 0.0,
     jitter: Duration::ZERO,
+    turns: Duration::ZERO,
 };
 const MILLISECOND: Duration = Duration::from_millis(1);
 const RAMP: Duration = Duration::from_secs(3);
@@ -42,9 +43,12 @@ fn alone(what: &str, line: Line, least_share: f64, most_mean_wait: Duration) -> 
 
 #[test]
 fn uses_a_line_with_loss_and_keeps_its_queue_short() {
-    for (loss, least_share) in [(0.0, 0.95), (0.001, 0.95), (0.01, 0.92), (0.03, 0.8)] {
+    // At 3 % it is the stream's window that is not enough: what was lost twice keeps all behind it.
+    for (loss, least_share, most_mean_wait) in
+        [(0.0, 0.95, 5), (0.001, 0.95, 6), (0.01, 0.92, 10), (0.03, 0.7, 30)]
+    {
         let line = Line { loss, ..GOOD };
-        alone(&format!("{} % loss", loss * 100.0), line, least_share, 10 * MILLISECOND);
+        alone(&format!("{} % loss", loss * 100.0), line, least_share, most_mean_wait * MILLISECOND);
         let cubic = line.run(from_the_start(cubic()), RAMP, WATCH);
         println!("the same with CUBIC: {cubic:?}");
     }
@@ -59,7 +63,29 @@ fn uses_lines_of_other_kinds() {
     alone("1 Gbit/s, 2 ms", near, 0.9, 5 * MILLISECOND);
     let outcome = alone("a queue of 4 ms", Line { queue: 100_000, ..GOOD }, 0.75, 4 * MILLISECOND);
     assert!(outcome.overflow < 0.04, "{outcome:?}");
-    alone("jitter of 10 ms", Line { jitter: 10 * MILLISECOND, ..GOOD }, 0.3, 10 * MILLISECOND);
+    alone("jitter of 10 ms", Line { jitter: 10 * MILLISECOND, ..GOOD }, 0.7, 10 * MILLISECOND);
+}
+
+/// What is late there is the machines and not the line, whatever is sent.
+#[test]
+fn is_not_held_up_by_machines_that_are_busy() {
+    let near = Line { bytes_per_second: 125_000_000, one_way: MILLISECOND / 20, queue: 2_000_000, ..GOOD };
+    for (name, line, turns, loss, least_share) in [
+        ("1 Gbit/s, 0.1 ms", near, 5, 0.0, 0.8),
+        ("1 Gbit/s, 0.1 ms", near, 20, 0.0, 0.2),
+        ("1 Gbit/s, 0.1 ms", near, 20, 0.01, 0.2),
+        ("1 Gbit/s, 0.1 ms", near, 50, 0.0, 0.1),
+        ("200 Mbit/s, 50 ms", GOOD, 5, 0.0, 0.9),
+        ("200 Mbit/s, 50 ms", GOOD, 20, 0.0, 0.8),
+        ("200 Mbit/s, 50 ms", GOOD, 20, 0.01, 0.6),
+        ("200 Mbit/s, 50 ms", GOOD, 50, 0.0, 0.5),
+    ] {
+        let line = Line { turns: turns * MILLISECOND, loss, ..line };
+        let what = format!("{name}, {} % loss, read every {turns} ms", loss * 100.0);
+        alone(&what, line, least_share, 30 * MILLISECOND);
+        let cubic = line.run(from_the_start(cubic()), RAMP, WATCH);
+        println!("the same with CUBIC: {cubic:?}");
+    }
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) struct Line {
     pub(super) loss: f64,
     /// So much later, at most, is each packet, without overtaking.
     pub(super) jitter: Duration,
+    /// About so often do the machines at the ends get to reading.
+    pub(super) turns: Duration,
 }
 
 /// A flow that sends all it can.
@@ -127,6 +129,8 @@ struct Hop {
     free_at: Instant,
     /// The last arrival, each way.
     last: [Instant; 2],
+    /// When the machine there reads next, each way.
+    turn: [Instant; 2],
     chance: SmallRng,
     seen: Seen,
 }
@@ -141,12 +145,19 @@ struct Seen {
 
 impl Hop {
     fn new(line: Line, now: Instant) -> Self {
-        Self { line, free_at: now, last: [now; 2], chance: SmallRng::seed_from_u64(7), seen: Seen::default() }
+        Self {
+            line,
+            free_at: now,
+            last: [now; 2],
+            turn: [now; 2],
+            chance: SmallRng::seed_from_u64(7),
+            seen: Seen::default(),
+        }
     }
 
     /// When a packet arrives, if it does.
     fn pass(&mut self, now: Instant, to_receiver: bool, bytes: usize) -> Option<Instant> {
-        let Line { bytes_per_second, one_way, queue, loss, jitter } = self.line;
+        let Line { bytes_per_second, one_way, queue, loss, jitter, turns } = self.line;
         if self.chance.random_bool(loss) {
             return None;
         }
@@ -167,7 +178,11 @@ impl Hop {
         let last = &mut self.last[usize::from(to_receiver)];
         let late = jitter.mul_f64(self.chance.random::<f64>());
         *last = (*last).max(leaves + one_way + late);
-        Some(*last)
+        let turn = &mut self.turn[usize::from(to_receiver)];
+        while !turns.is_zero() && *turn < *last {
+            *turn += turns.mul_f64(self.chance.random_range(0.5..1.5));
+        }
+        Some((*last).max(*turn))
     }
 }
 
