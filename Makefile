@@ -1,6 +1,6 @@
 # Every target installs what it is missing, or says how. ARGS are handed on: make demo ARGS=--stay
 
-.PHONY: help demo test lint bench platforms dist test-dist
+.PHONY: help demo test lint bench instructions platforms dist test-dist
 
 help:
 	@echo 'make demo    build, start a relay and an agent, use them with your ssh and sftp, stop'
@@ -12,6 +12,8 @@ help:
 	@echo 'make dist    the programs as static binaries with checksums, in target/dist; takes minutes'
 	@echo 'make test-dist  those in empty roots and in a container image'
 	@echo 'make bench   speed and memory beside direct OpenSSH, as a table (ARGS="--help" for sizes)'
+	@echo 'make instructions  instructions of codecs, sessions and copying beside those that were kept;'
+	@echo '             for machines too busy for times (ARGS=--write keeps the present ones)'
 
 demo:
 	@scripts/install-tools demo
@@ -35,6 +37,10 @@ bench:
 	@cargo run --release --locked --quiet --bin bench -- $(ARGS)
 	@cargo run --release --locked --quiet --bin bench-agents
 	@cargo run --release --locked --quiet --bin bench-network
+
+instructions:
+	@scripts/install-tools instructions
+	@scripts/count-instructions $(ARGS)
 
 platforms:
 	@scripts/check-platforms $(ARGS)
