@@ -11,7 +11,8 @@ help:
 	@echo '             with a compiler of its own, and no part of the others'
 	@echo 'make dist    the programs as static binaries with checksums, in target/dist; takes minutes'
 	@echo 'make test-dist  those in empty roots and in a container image'
-	@echo 'make bench   speed and memory beside direct OpenSSH, as a table (ARGS="--help" for sizes)'
+	@echo 'make bench   speed and memory beside direct OpenSSH, as tables that go into docs/performance.md; an hour'
+	@echo '             (ARGS="--help": its first part alone, with what can be set)'
 	@echo 'make instructions  instructions of codecs, sessions and copying beside those that were kept;'
 	@echo '             for machines too busy for times (ARGS=--write keeps the present ones)'
 
@@ -34,9 +35,7 @@ lint:
 bench:
 	@scripts/install-tools bench
 	cargo build --release --locked --bins
-	@cargo run --release --locked --quiet --bin bench -- $(ARGS)
-	@cargo run --release --locked --quiet --bin bench-agents
-	@cargo run --release --locked --quiet --bin bench-network
+	@scripts/bench $(ARGS)
 
 instructions:
 	@scripts/install-tools instructions
