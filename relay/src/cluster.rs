@@ -21,8 +21,7 @@ use converge_certs::cluster::ClusterIdentity;
 use converge_proto::cluster::CLUSTER_ALPN;
 use converge_transport::quic;
 use quinn::{
-    AckFrequencyConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -40,10 +39,6 @@ const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// Handshakes in progress, and the bytes they may have waiting, in all. Nobody but the other relays has business there.
 const MAX_INCOMING: usize = 256;
 const INCOMING_BUFFER_BYTES: u64 = 1024 * 1024;
-/// As between relays and agents: for networks with jumbo frames, where ten of them are one batch.
-const MTU_UPPER_BOUND: u16 = 6000;
-/// Packets for which there is one acknowledgement, as there.
-const ACK_THRESHOLD: u32 = 10;
 
 /// The endpoint for links between relays, at this address.
 pub(crate) fn endpoint(address: SocketAddr, identity: &ClusterIdentity) -> io::Result<Endpoint> {
@@ -55,8 +50,8 @@ pub(crate) fn endpoint(address: SocketAddr, identity: &ClusterIdentity) -> io::R
         .max_incoming(MAX_INCOMING)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES);
     let socket = quic::bind(address)?;
-    let mut endpoint =
-        Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
+    let config = quic::taking_large_packets(EndpointConfig::default())?;
+    let mut endpoint = Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime))?;
     let tls = identity.client_config(&[CLUSTER_ALPN]).map_err(io::Error::other)?;
     let crypto = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let mut client = quinn::ClientConfig::new(Arc::new(crypto));
@@ -66,10 +61,6 @@ pub(crate) fn endpoint(address: SocketAddr, identity: &ClusterIdentity) -> io::R
 }
 
 fn transport() -> Arc<TransportConfig> {
-    let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(MTU_UPPER_BOUND);
-    let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD));
     let mut config = TransportConfig::default();
     config
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
@@ -80,8 +71,8 @@ fn transport() -> Arc<TransportConfig> {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .max_idle_timeout(IdleTimeout::try_from(MAX_IDLE).ok())
-        .mtu_discovery_config(Some(mtu))
-        .ack_frequency_config(Some(acks));
+        .max_idle_timeout(IdleTimeout::try_from(MAX_IDLE).ok());
+    quic::set_pace(&mut config);
+    quic::find_mtu(&mut config, quic::MTU_UPPER_BOUND);
     Arc::new(config)
 }

@@ -59,21 +59,19 @@ pub const MAX_STREAMS_TO_RELAY: u32 = 32;
 pub const FIRST_STREAMS: u32 = 4;
 /// Beyond an Ethernet's 1500 bytes, for loopback and networks with jumbo frames. Ten segments of it are one
 /// datagram batch, which must stay below 64 KiB.
-const MTU_UPPER_BOUND: u16 = 6000;
+pub const MTU_UPPER_BOUND: u16 = 6000;
 /// What a probe looks for instead: what an Ethernet lets through with room for common tunnels. It finds out in a few round
 /// trips, where the search from above takes seconds.
 pub(crate) const PROBE_MTU_UPPER_BOUND: u16 = 1452;
 /// How often it is looked whether a goodbye has left; nothing tells.
 const CLOSE_POLL: Duration = Duration::from_millis(1);
+/// Packets for which there is one acknowledgement.
+const ACK_THRESHOLD: u32 = 10;
 /// How long the peer may hold an acknowledgement back. Shorter than by default (RFC 9000 section 18.2 has 25 ms), because what
 /// is held back looks like a queue, and a lost key is sent again that much later.
 const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
 
 fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> TransportConfig {
-    let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(mtu_upper_bound);
-    let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(10)).max_ack_delay(Some(MAX_ACK_DELAY));
     let mut config = TransportConfig::default();
     config
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
@@ -84,11 +82,34 @@ fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .max_idle_timeout(IdleTimeout::try_from(MAX_IDLE).ok())
-        .mtu_discovery_config(Some(mtu))
-        .ack_frequency_config(Some(acks))
-        .congestion_controller_factory(Arc::new(SteadyConfig));
+        .max_idle_timeout(IdleTimeout::try_from(MAX_IDLE).ok());
+    set_pace(&mut config);
+    find_mtu(&mut config, mtu_upper_bound);
     config
+}
+
+/// How fast a connection of ours sends, and how often it acknowledges.
+pub fn set_pace(config: &mut TransportConfig) {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(MAX_ACK_DELAY));
+    config.ack_frequency_config(Some(acks)).congestion_controller_factory(Arc::new(SteadyConfig));
+}
+
+/// How large a connection's packets may become (RFC 8899), in bytes. The peer has to [take them](taking_large_packets).
+pub fn find_mtu(config: &mut TransportConfig, upper_bound: u16) {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(upper_bound);
+    config.mtu_discovery_config(Some(mtu));
+}
+
+/// An endpoint that takes packets of [`MTU_UPPER_BOUND`]. By itself it says that an Ethernet's are the largest, and no peer
+/// looks for more.
+///
+/// # Errors
+/// None that can happen: the bound is one that QUIC allows.
+pub fn taking_large_packets(mut config: EndpointConfig) -> io::Result<EndpointConfig> {
+    config.max_udp_payload_size(MTU_UPPER_BOUND).map_err(io::Error::other)?;
+    Ok(config)
 }
 
 fn alpn() -> Vec<&'static [u8]> {
@@ -97,7 +118,8 @@ fn alpn() -> Vec<&'static [u8]> {
 
 /// An endpoint that only dials, of the family of `remote`.
 pub(crate) fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), None, bind(any_address(remote))?, Arc::new(TokioRuntime))
+    let config = taking_large_packets(EndpointConfig::default())?;
+    Endpoint::new(config, None, bind(any_address(remote))?, Arc::new(TokioRuntime))
 }
 
 /// The configuration of the dialing end.
@@ -238,5 +260,35 @@ pub(crate) fn is_version_mismatch(error: &ConnectionError) -> bool {
         ConnectionError::TransportError(error) => u64::from(error.code) == NO_APPLICATION_PROTOCOL,
         ConnectionError::ConnectionClosed(close) => u64::from(close.error_code) == NO_APPLICATION_PROTOCOL,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MTU_UPPER_BOUND, client_alpn, client_config, dialing_endpoint, listening::listen};
+    use converge_certs::{Identity, Trust, TrustConfig};
+    use std::time::Duration;
+
+    /// Both sides: each sends what the other says that it takes.
+    #[tokio::test]
+    async fn packets_become_large_where_the_path_lets_them() {
+        converge_certs::install_provider();
+        let files = tempfile::tempdir().unwrap();
+        let identity = Identity::self_signed(files.path(), &["localhost".to_owned()]).unwrap();
+        let listener = listen(([127, 0, 0, 1], 0).into(), &identity, 1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = TrustConfig::new(Trust::Insecure).unwrap().client_config(&client_alpn()).unwrap();
+        let dialer = dialing_endpoint(address).unwrap();
+        let dialing = dialer.connect_with(client_config(tls).unwrap(), address, "localhost").unwrap();
+        let (near, far) = tokio::join!(dialing, async { listener.accept().await.unwrap().await });
+        let (near, far) = (near.unwrap(), far.unwrap());
+        let grown = async {
+            // Nothing tells of it.
+            while [&near, &far].iter().any(|one| one.stats().path.current_mtu < MTU_UPPER_BOUND) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_mins(1), grown).await;
+        assert!(in_time.is_ok(), "{:?} {:?}", near.stats().path, far.stats().path);
     }
 }

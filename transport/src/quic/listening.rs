@@ -2,7 +2,7 @@
 
 use super::{
     FIRST_STREAMS, FIRST_WINDOW_BYTES, MTU_UPPER_BOUND, alpn, connection_id::Generator, crossing::Crossing,
-    idle_memory::FrugalRuntime, transport_config,
+    idle_memory::FrugalRuntime, taking_large_packets, transport_config,
 };
 use aws_lc_rs::{hkdf, hmac};
 use converge_certs::Identity;
@@ -68,7 +68,7 @@ pub fn listen_on(
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]);
         config.token_key(Arc::new(salt.extract(&identity.derived_secret("quic address validation token"))));
     }
-    let endpoint = endpoint_config(identity, ids);
+    let endpoint = taking_large_packets(endpoint_config(identity, ids))?;
     let socket = FrugalRuntime.wrap_udp_socket(socket)?;
     let socket = match ids {
         ConnectionIds::Own => socket,
