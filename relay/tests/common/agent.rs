@@ -13,6 +13,7 @@ use ssh_key::{
     PrivateKey,
     private::{Ed25519Keypair, KeypairData},
 };
+use std::time::Duration;
 
 pub fn key(seed: u8) -> PrivateKey {
     PrivateKey::new(KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])), "").unwrap()
@@ -101,6 +102,19 @@ impl<'a> AgentBuilder<'a> {
 
     pub async fn register(&self) -> TestAgent {
         self.try_register().await.unwrap_or_else(|(_, refused)| panic!("{refused:?}"))
+    }
+
+    /// Tries until the relay takes it, as agents do of a relay that has to find its etcd again.
+    pub async fn register_in_the_end(&self) -> TestAgent {
+        let trying = async {
+            loop {
+                if let Ok(agent) = self.try_register().await {
+                    break agent;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon("a registration", trying).await
     }
 }
 
