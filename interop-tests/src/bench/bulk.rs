@@ -52,11 +52,12 @@ impl Bulk {
         self.received_bytes.load(Ordering::Relaxed)
     }
 
-    /// How many megabits per second arrive, over so much time from now on.
-    pub fn megabits_per_second(&self, time: Duration) -> f64 {
-        let (before, begun) = (self.received(), Instant::now());
+    /// How many megabits per second arrive by all of these, over so much time from now on.
+    pub fn megabits_per_second(all: &[Self], time: Duration) -> f64 {
+        let received = || all.iter().map(Self::received).sum::<u64>();
+        let (before, begun) = (received(), Instant::now());
         std::thread::sleep(time);
-        let bytes = u32::try_from(self.received() - before).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(received() - before).unwrap_or(u32::MAX);
         f64::from(bytes) * 8.0 / begun.elapsed().as_secs_f64() / 1e6
     }
 }
