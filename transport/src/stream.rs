@@ -5,7 +5,7 @@
 //! `AsyncRead` and `AsyncWrite`.
 
 use crate::{
-    chunk::{MAX_CHUNK_BYTES, MAX_CHUNKS},
+    chunk::{self, MAX_CHUNK_BYTES, MAX_CHUNKS},
     close::{CloseCode, StreamError},
     quic,
     traffic::Counters,
@@ -238,7 +238,11 @@ impl SendHalf {
     /// As [`write_chunk`](Self::write_chunk).
     pub(crate) async fn write_chunks(&mut self, chunks: &mut [Bytes]) -> Result<(), StreamError> {
         match &mut self.0 {
-            SendCarrier::Quic(send) => send.write_all_chunks(chunks).await.map_err(quic::write_error),
+            SendCarrier::Quic(send) => match chunk::gather(chunks) {
+                Some(gathered) => send.write_chunk(gathered).await,
+                None => send.write_all_chunks(chunks).await,
+            }
+            .map_err(quic::write_error),
             SendCarrier::Multiplexed(_) | SendCarrier::WebSocket(_) => {
                 for chunk in chunks {
                     self.write_chunk(std::mem::take(chunk)).await?;
