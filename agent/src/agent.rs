@@ -265,7 +265,8 @@ impl Agent {
                 }
                 event = current.next() => match event {
                     Ok(RelayEvent::Stream(stream)) => {
-                        self.sessions.accept(*stream, carrier, self.environment(&registered.id), stop);
+                        let environment = self.environment(&registered.id);
+                        self.sessions.accept(*stream, &current.link, environment, stop);
                     }
                     Ok(RelayEvent::Goaway(said)) => {
                         info!(reason = %said.reason, "the relay is going away");

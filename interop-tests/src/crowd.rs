@@ -183,7 +183,7 @@ async fn stay(link: Link, mut control: Stream) {
                 }
             }
             stream = link.accept_stream() => match stream {
-                Ok(stream) => drop(sessions.spawn(job::serve(stream))),
+                Ok(stream) => drop(sessions.spawn(job::serve(stream, link.room()))),
                 Err(_) => break,
             },
             // A session that breaks shows at its visitor.

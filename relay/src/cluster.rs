@@ -34,8 +34,8 @@ const MAX_IDLE: Duration = Duration::from_secs(4);
 const MAX_STREAMS: u32 = 1024;
 /// What one stream may have on its way before it is read; as on any link.
 const STREAM_WINDOW_BYTES: u32 = quic::STREAM_WINDOW_BYTES;
-/// What a link may have sent and not yet acknowledged, over all its streams.
-const SEND_WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+/// What a link may have sent and not yet acknowledged, over all its streams: a stalled one takes its own share only.
+const SEND_WINDOW_BYTES: u64 = MAX_STREAMS as u64 * STREAM_WINDOW_BYTES as u64;
 /// Handshakes in progress, and the bytes they may have waiting, in all. Nobody but the other relays has business there.
 const MAX_INCOMING: usize = 256;
 const INCOMING_BUFFER_BYTES: u64 = 1024 * 1024;

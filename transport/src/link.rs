@@ -75,7 +75,7 @@ pub struct Room(Link);
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Kind::Quic { dialed: None, rooms, .. } = &self.0.kind {
+        if let Kind::Quic { rooms, .. } = &self.0.kind {
             rooms.leave();
         }
     }
@@ -212,11 +212,12 @@ impl Link {
         }
     }
 
-    /// Makes room for what the peer sends in one more session, as long as the returned value is held. Only on links that
-    /// were accepted is room scarce.
+    /// Makes room for what one more session has under way, as long as the returned value is held. Only over QUIC is room
+    /// scarce.
     pub fn room(&self) -> Room {
-        if let Kind::Quic { connection, dialed: None, rooms } = &self.kind {
-            rooms.enter(connection);
+        if let Kind::Quic { connection, dialed, rooms } = &self.kind {
+            let end = if dialed.is_some() { quic::End::Dialing } else { quic::End::Accepting };
+            rooms.enter(connection, end);
         }
         Room(self.clone())
     }

@@ -14,6 +14,7 @@ pub use crossing::{Answer, Crossing, Fate, Forwarded, NotForwarded, Stray, Stray
 pub use listening::{ConnectionIds, bind, listen, listen_on};
 
 use crate::{
+    chunk::MAX_CHUNK_BYTES,
     close::{CloseCode, LinkError, StreamError},
     dial::refused_certificate,
 };
@@ -30,10 +31,7 @@ use rustls::pki_types::CertificateDer;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -47,7 +45,7 @@ pub const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// What all streams of a connection to a relay may have on their way together, before any of them is a session: first
 /// frames, and what comes right behind them.
 const FIRST_WINDOW_BYTES: u32 = 256 * 1024;
-/// What a connection may have sent and not yet acknowledged, over all its streams.
+/// What a connection may have sent and not yet acknowledged over all its streams, until it has more sessions than fill it.
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 /// Streams that a relay may open to an agent at once: its sessions, and some that are closing.
 pub const MAX_STREAMS_FROM_RELAY: u32 = 1024;
@@ -163,26 +161,50 @@ pub(crate) fn any_address(like: SocketAddr) -> SocketAddr {
     }
 }
 
-/// The room of an accepted connection for what its peer sends: that of a stream for each session it has had at the same
-/// time. It does not shrink again, because what a peer was allowed it may still send.
+/// The room of a connection for what its sessions have under way: that of a stream, in each direction, for each it has had at
+/// the same time. It does not shrink again, because what a peer was allowed it may still send.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms {
-    sessions: AtomicU32,
-    most: AtomicU32,
+pub(crate) struct Rooms(Mutex<Occupancy>);
+
+#[derive(Debug, Default)]
+struct Occupancy {
+    sessions: u32,
+    most: u32,
+}
+
+/// Which end of a connection this is. The one that has dialed does not limit what its relay sends it over all streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Dialing,
+    Accepting,
 }
 
 impl Rooms {
-    /// One more session. A stalled one takes its own room and not that of the others.
-    pub(crate) fn enter(&self, connection: &quinn::Connection) {
-        let sessions = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.most.fetch_max(sessions, Ordering::Relaxed) < sessions {
-            let bytes = u64::from(sessions) * u64::from(STREAM_WINDOW_BYTES) + u64::from(FIRST_WINDOW_BYTES);
-            connection.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
+    /// One more session. A stalled one takes its own room and not that of the others: in the window for what is sent quinn
+    /// gives way to whoever was stopped last.
+    pub(crate) fn enter(&self, connection: &quinn::Connection, end: End) {
+        let mut occupancy = self.occupancy();
+        occupancy.sessions += 1;
+        if occupancy.sessions <= occupancy.most {
+            return;
+        }
+        occupancy.most = occupancy.sessions;
+        let sessions = u64::from(occupancy.most);
+        // Of the chunk that is acknowledged in part all counts.
+        let sent = sessions * (u64::from(STREAM_WINDOW_BYTES) + MAX_CHUNK_BYTES as u64);
+        connection.set_send_window(sent.max(SEND_WINDOW_BYTES));
+        if end == End::Accepting {
+            let received = sessions * u64::from(STREAM_WINDOW_BYTES) + u64::from(FIRST_WINDOW_BYTES);
+            connection.set_receive_window(VarInt::from_u64(received).unwrap_or(VarInt::MAX));
         }
     }
 
     pub(crate) fn leave(&self) {
-        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.occupancy().sessions -= 1;
+    }
+
+    fn occupancy(&self) -> MutexGuard<'_, Occupancy> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -265,30 +287,73 @@ pub(crate) fn is_version_mismatch(error: &ConnectionError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{MTU_UPPER_BOUND, client_alpn, client_config, dialing_endpoint, listening::listen};
+    use super::{
+        MTU_UPPER_BOUND, STREAM_WINDOW_BYTES, client_alpn, client_config, dialing_endpoint, listening::listen,
+    };
+    use crate::Link;
+    use bytes::Bytes;
     use converge_certs::{Identity, Trust, TrustConfig};
-    use std::time::Duration;
+    use quinn::{Connection, Endpoint};
+    use std::{net::SocketAddr, sync::mpsc, time::Duration};
+    use tokio::runtime;
 
-    /// Both sides: each sends what the other says that it takes.
-    #[tokio::test]
-    async fn packets_become_large_where_the_path_lets_them() {
+    /// For what takes milliseconds, or for ever.
+    const GUARD: Duration = Duration::from_mins(1);
+
+    fn listener() -> (Endpoint, SocketAddr) {
         converge_certs::install_provider();
         let files = tempfile::tempdir().unwrap();
         let identity = Identity::self_signed(files.path(), &["localhost".to_owned()]).unwrap();
         let listener = listen(([127, 0, 0, 1], 0).into(), &identity, 1).unwrap();
         let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    async fn accept(listener: &Endpoint) -> Connection {
+        listener.accept().await.unwrap().await.unwrap()
+    }
+
+    async fn dial(address: SocketAddr) -> Connection {
         let tls = TrustConfig::new(Trust::Insecure).unwrap().client_config(&client_alpn()).unwrap();
         let dialer = dialing_endpoint(address).unwrap();
-        let dialing = dialer.connect_with(client_config(tls).unwrap(), address, "localhost").unwrap();
-        let (near, far) = tokio::join!(dialing, async { listener.accept().await.unwrap().await });
-        let (near, far) = (near.unwrap(), far.unwrap());
+        dialer.connect_with(client_config(tls).unwrap(), address, "localhost").unwrap().await.unwrap()
+    }
+
+    /// Both sides: each sends what the other says that it takes.
+    #[tokio::test]
+    async fn packets_become_large_where_the_path_lets_them() {
+        let (listener, address) = listener();
+        let (near, far) = tokio::join!(dial(address), accept(&listener));
         let grown = async {
             // Nothing tells of it.
             while [&near, &far].iter().any(|one| one.stats().path.current_mtu < MTU_UPPER_BOUND) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_mins(1), grown).await;
+        let in_time = tokio::time::timeout(GUARD, grown).await;
         assert!(in_time.is_ok(), "{:?} {:?}", near.stats().path, far.stats().path);
+    }
+
+    #[tokio::test]
+    async fn sessions_that_are_stuck_leave_room_for_more() {
+        let (listener, address) = listener();
+        let peer = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let dialing = peer.spawn(dial(address));
+        let link = Link::quic(accept(&listener).await, None);
+        let _connection = dialing.await.unwrap();
+        // From now on the peer acknowledges nothing.
+        let (wake_up, sleeping) = mpsc::channel::<()>();
+        peer.spawn(async move { sleeping.recv() });
+        let window = Bytes::from(vec![0; STREAM_WINDOW_BYTES as usize]);
+        let mut sessions = Vec::new();
+        for number in 1..=10 {
+            let room = link.room();
+            let mut stream = link.open_stream().await.unwrap();
+            let written = tokio::time::timeout(GUARD, stream.send.write_chunk(window.clone())).await;
+            assert!(matches!(written, Ok(Ok(()))), "session {number} of those before: {written:?}");
+            sessions.push((room, stream));
+        }
+        drop(wake_up);
+        peer.shutdown_background();
     }
 }

@@ -6,7 +6,7 @@ use converge_proto::{
     rendezvous::{Incoming, Message, RefusalCode, Refused, SessionKind, messages::Line},
     session::{Attach, AttachGate, RESUME_WINDOW, SessionId},
 };
-use converge_transport::{Carrier, SessionIo, SessionLink, Stream, StreamError};
+use converge_transport::{Carrier, Link, SessionIo, SessionLink, Stream, StreamError};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -72,11 +72,11 @@ impl Sessions {
         Self { ssh, table: Arc::default(), tasks: TaskTracker::new() }
     }
 
-    /// Serves a stream that the relay has opened. What is begun on it ends with `stop` at the latest.
+    /// Serves a stream that the relay has opened on this link. What is begun on it ends with `stop` at the latest.
     pub(crate) fn accept(
         &self,
         stream: Stream,
-        carrier: Carrier,
+        link: &Link,
         environment: Environment,
         stop: &CancellationToken,
     ) {
@@ -86,7 +86,9 @@ impl Sessions {
             return;
         }
         let (sessions, stop) = (self.clone(), stop.child_token());
+        let (carrier, room) = (link.carrier(), link.room());
         self.tasks.spawn(async move {
+            let _room = room;
             if let Err(error) = sessions.serve(stream, carrier, environment, stop).await {
                 warn!(%error, "a session's stream ended with an error");
             }

@@ -5,7 +5,7 @@ use converge_proto::{
     rendezvous::{Incoming, Message, SessionKind},
     session::Attach,
 };
-use converge_transport::{SessionIo, SessionLink, Stream};
+use converge_transport::{Room, SessionIo, SessionLink, Stream};
 use std::io::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 static BLOCK: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Serves a stream that the relay has opened, until its session is over. Nothing is kept for a visitor who comes back.
-pub(super) async fn serve(mut stream: Stream) -> Result<()> {
+pub(super) async fn serve(mut stream: Stream, _room: Room) -> Result<()> {
     let incoming: Incoming = read(&mut stream).await?;
     ensure!(incoming.kind == SessionKind::Resumable, "a session of another kind");
     let attach: Attach = read(&mut stream).await?;
