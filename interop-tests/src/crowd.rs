@@ -16,15 +16,19 @@ use converge_proto::{
     },
     version::ProtocolVersion,
 };
-use converge_transport::{DialOptions, Link, Role, Stream, dial};
+use converge_transport::{DialOptions, Link, Role, Stream, dial, quic};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime, crypto::rustls::QuicClientConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use ssh_key::{
     PrivateKey,
     private::{Ed25519Keypair, KeypairData},
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::task::JoinSet;
 
 use crate::Carrier;
@@ -98,8 +102,12 @@ fn endpoint(relay: &RelayUrl) -> Result<Endpoint> {
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let mut transport = quinn::TransportConfig::default();
     transport.keep_alive_interval(Some(Duration::from_secs(15)));
+    quic::find_mtu(&mut transport, quic::MTU_UPPER_BOUND);
     config.transport_config(Arc::new(transport));
-    let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    // As an agent's: what the relay sends to look for the path's MTU is part of what an agent costs it.
+    let endpoint_config = quic::taking_large_packets(EndpointConfig::default())?;
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut endpoint = Endpoint::new(endpoint_config, None, socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
 }
