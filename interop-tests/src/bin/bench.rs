@@ -17,7 +17,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 #[derive(Parser)]
 struct Arguments {
     /// What is copied, in MiB
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 512)]
     mib: u32,
     /// How many times everything is measured
     #[arg(long, default_value_t = 3)]
