@@ -25,7 +25,7 @@ use ssh_key::{
     private::{Ed25519Keypair, KeypairData},
 };
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -106,7 +106,7 @@ fn endpoint(relay: &RelayUrl) -> Result<Endpoint> {
     config.transport_config(Arc::new(transport));
     // As an agent's: what the relay sends to look for the path's MTU is part of what an agent costs it.
     let endpoint_config = quic::taking_large_packets(EndpointConfig::default())?;
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let socket = quic::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let mut endpoint = Endpoint::new(endpoint_config, None, socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(config);
     Ok(endpoint)
