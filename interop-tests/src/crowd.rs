@@ -18,17 +18,13 @@ use converge_proto::{
 };
 use converge_transport::{DialOptions, Link, Role, Stream, dial, quic};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use quinn::{Endpoint, EndpointConfig, TokioRuntime, crypto::rustls::QuicClientConfig};
+use quinn::Endpoint;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use ssh_key::{
     PrivateKey,
     private::{Ed25519Keypair, KeypairData},
 };
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::net::SocketAddr;
 use tokio::task::JoinSet;
 
 use crate::Carrier;
@@ -95,26 +91,21 @@ impl Crowd {
     }
 }
 
-/// One socket for all, so that it is the relay that is measured and not so many sockets.
+/// One socket for all, set up as an agent's, so that it is the relay that is measured and not so many sockets.
 fn endpoint(relay: &RelayUrl) -> Result<Endpoint> {
     let pin = relay.pin().context("the relay's URL has no pin")?;
     let tls = TrustConfig::new(Trust::Pin(pin.0))?.client_config(&[ProtocolVersion::NEWEST.alpn()])?;
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    let mut transport = quinn::TransportConfig::default();
-    transport.keep_alive_interval(Some(Duration::from_secs(15)));
-    quic::find_mtu(&mut transport, quic::MTU_UPPER_BOUND);
-    config.transport_config(Arc::new(transport));
-    // As an agent's: what the relay sends to look for the path's MTU is part of what an agent costs it.
-    let endpoint_config = quic::taking_large_packets(EndpointConfig::default())?;
-    let socket = quic::bind((Ipv4Addr::LOCALHOST, 0).into())?;
-    let mut endpoint = Endpoint::new(endpoint_config, None, socket, Arc::new(TokioRuntime))?;
-    endpoint.set_default_client_config(config);
+    let mut endpoint = quic::dialing_endpoint(address(relay)?)?;
+    endpoint.set_default_client_config(quic::client_config(tls)?);
     Ok(endpoint)
 }
 
+fn address(relay: &RelayUrl) -> Result<SocketAddr> {
+    Ok(SocketAddr::new(relay.host().parse()?, relay.port()))
+}
+
 async fn connect(endpoint: &Endpoint, relay: &RelayUrl) -> Result<Link> {
-    let address = SocketAddr::new(relay.host().parse()?, relay.port());
-    Ok(Link::quic(endpoint.connect(address, "localhost")?.await?, None))
+    Ok(Link::quic(endpoint.connect(address(relay)?, "localhost")?.await?, None))
 }
 
 /// The same relay, with one carrier only.

@@ -215,9 +215,8 @@ impl Link {
     /// Makes room for what one more session has under way, as long as the returned value is held. Only over QUIC is room
     /// scarce.
     pub fn room(&self) -> Room {
-        if let Kind::Quic { connection, dialed, rooms } = &self.kind {
-            let end = if dialed.is_some() { quic::End::Dialing } else { quic::End::Accepting };
-            rooms.enter(connection, end);
+        if let Kind::Quic { connection, rooms, .. } = &self.kind {
+            rooms.enter(connection);
         }
         Room(self.clone())
     }

@@ -24,7 +24,7 @@ use converge_proto::{
     version::ProtocolVersion,
 };
 use quinn::{
-    AckFrequencyConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    AckFrequencyConfig, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Side,
     TokioRuntime, TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
 use rustls::pki_types::CertificateDer;
@@ -115,13 +115,19 @@ fn alpn() -> Vec<&'static [u8]> {
 }
 
 /// An endpoint that only dials, of the family of `remote`.
-pub(crate) fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
+///
+/// # Errors
+/// When there is no socket to be had.
+pub fn dialing_endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
     let config = taking_large_packets(EndpointConfig::default())?;
     Endpoint::new(config, None, bind(any_address(remote))?, Arc::new(TokioRuntime))
 }
 
 /// The configuration of the dialing end.
-pub(crate) fn client_config(tls: rustls::ClientConfig) -> io::Result<quinn::ClientConfig> {
+///
+/// # Errors
+/// When TLS has no cipher that QUIC can start with.
+pub fn client_config(tls: rustls::ClientConfig) -> io::Result<quinn::ClientConfig> {
     dialing_config(tls, MTU_UPPER_BOUND)
 }
 
@@ -172,17 +178,10 @@ struct Occupancy {
     most: u32,
 }
 
-/// Which end of a connection this is. The one that has dialed does not limit what its relay sends it over all streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    Dialing,
-    Accepting,
-}
-
 impl Rooms {
     /// One more session. A stalled one takes its own room and not that of the others: in the window for what is sent quinn
     /// gives way to whoever was stopped last.
-    pub(crate) fn enter(&self, connection: &quinn::Connection, end: End) {
+    pub(crate) fn enter(&self, connection: &quinn::Connection) {
         let mut occupancy = self.occupancy();
         occupancy.sessions += 1;
         if occupancy.sessions <= occupancy.most {
@@ -193,7 +192,8 @@ impl Rooms {
         // Of the chunk that is acknowledged in part all counts.
         let sent = sessions * (u64::from(STREAM_WINDOW_BYTES) + MAX_CHUNK_BYTES as u64);
         connection.set_send_window(sent.max(SEND_WINDOW_BYTES));
-        if end == End::Accepting {
+        // The end that has dialed does not limit what its relay sends it over all streams.
+        if connection.side() == Side::Server {
             let received = sessions * u64::from(STREAM_WINDOW_BYTES) + u64::from(FIRST_WINDOW_BYTES);
             connection.set_receive_window(VarInt::from_u64(received).unwrap_or(VarInt::MAX));
         }
