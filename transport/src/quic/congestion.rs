@@ -46,6 +46,9 @@ const NOISES: u32 = 8;
 const MAX_NOISE: Duration = Duration::from_millis(100);
 /// What a round says counts for so much: one part of this many.
 const NOISE_MEMORY: u32 = 8;
+/// With each of these that round trips differ by, one round more is looked at, up to so many.
+const NOISE_PER_ROUND: Duration = Duration::from_millis(1);
+const CALM_ROUNDS: usize = 8;
 /// Of a round in which more than this part of the acknowledgements came while there was nothing to send, round trips are
 /// not compared, and the window does not grow.
 const IDLE: f64 = 0.125;
@@ -62,12 +65,11 @@ const FLAT_ROUNDS: u32 = 3;
 const MORE: f64 = 1.25;
 /// So many rounds without a queue, and the window grows by a part of itself.
 const FREE_ROUNDS: u32 = 5;
-/// A window of which less was under way does not grow.
-const USED: f64 = 0.75;
-/// One of which less was under way is not what makes a queue.
+/// A window of which less was under way does not grow, and is not what makes a queue. It may be this little where the sender
+/// is kept from its turns: it sends so much at once, and not what it has missed.
 const TOUCHED: f64 = 0.25;
 /// So many rounds of sending less with the queue as it was, and it is not ours.
-const VAIN_ROUNDS: u32 = 5;
+const VAIN_ROUNDS: usize = 5;
 /// How often it is looked whether it still is.
 const COMPETING: Duration = Duration::from_secs(5);
 /// What CUBIC leaves of its window when a packet is lost (RFC 9438 section 4.6).
@@ -139,8 +141,8 @@ struct Base {
 /// takes longer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Noise {
-    /// The shortest round trips of the last two rounds.
-    before: [Duration; 2],
+    /// The shortest round trips of the last rounds, the newest first.
+    before: [Option<Duration>; CALM_ROUNDS],
     mean: Duration,
 }
 
@@ -169,7 +171,7 @@ struct Round {
 /// Rounds in a row in which the window was made smaller.
 #[derive(Clone, Copy, Debug)]
 struct Vain {
-    rounds: u32,
+    rounds: usize,
     /// The window before.
     back: u64,
     /// The round trip before.
@@ -200,11 +202,28 @@ impl Base {
 
 impl Noise {
     fn saw(&mut self, trip: Duration) {
-        let [first, second] = self.before;
-        self.before = [second, trip];
-        let turned = (first < second) != (second < trip);
-        let step = if turned { first.abs_diff(second).min(second.abs_diff(trip)) } else { Duration::ZERO };
+        let step = match self.before {
+            [Some(second), Some(first), ..] if (first < second) != (second < trip) => {
+                first.abs_diff(second).min(second.abs_diff(trip))
+            }
+            _ => Duration::ZERO,
+        };
         self.mean = (self.mean * (NOISE_MEMORY - 1) + step) / NOISE_MEMORY;
+        self.before.rotate_right(1);
+        self.before[0] = Some(trip);
+    }
+
+    /// The shortest round trip of the last rounds, and of the more of them the more they differ: the queue that one of them
+    /// did not meet is none.
+    fn calm(&self, trip: Duration) -> Duration {
+        let before = self.before.iter().flatten().take(self.rounds());
+        before.copied().fold(trip, Duration::min)
+    }
+
+    /// How many rounds before the last one are looked at.
+    fn rounds(&self) -> usize {
+        let rounds = self.mean.as_nanos() / NOISE_PER_ROUND.as_nanos();
+        usize::try_from(rounds).unwrap_or(usize::MAX).min(CALM_ROUNDS)
     }
 
     fn hides(&self) -> Duration {
@@ -307,18 +326,18 @@ impl Steady {
     fn round_ended(&mut self, now: Instant, round: &Round, trip: Duration, rate: f64) {
         self.base.saw(trip);
         let base = self.base.get().unwrap_or(trip);
-        let queue = trip.saturating_sub(base);
         // Round trips of the one after are still short.
         let is_idle = round.is_idle();
         let is_idle = std::mem::replace(&mut self.was_idle, is_idle) || is_idle;
         if !is_idle {
             self.noise.saw(trip);
         }
+        let trip = self.noise.calm(trip);
+        let queue = trip.saturating_sub(base);
         let allowed = self.allowed_queue(rate) + self.noise.hides();
         self.has_queue = queue > allowed;
-        let [is_touched, is_used] =
-            [TOUCHED, USED].map(|part| float(round.most) >= float(self.window) * part);
-        let is_used = is_used && !is_idle;
+        let is_touched = float(round.most) >= float(self.window) * TOUCHED;
+        let is_used = is_touched && !is_idle;
         match &mut self.stage {
             Stage::Start { best, flat } => {
                 let brought_more = rate >= *best * MORE;
@@ -326,8 +345,9 @@ impl Steady {
                 *best = best.max(rate);
                 let is_full = queue > allowed || round.lost_much(self.mtu) || round.marked;
                 if is_touched && is_full || *flat == FLAT_ROUNDS {
+                    let best = *best;
                     self.stage = Stage::Cruise;
-                    self.set_window(self.window.min(bytes(rate * (base + allowed).as_secs_f64())));
+                    self.set_window(self.window.min(bytes(best * (base + allowed).as_secs_f64())));
                 }
             }
             Stage::Cruise => {
@@ -403,14 +423,14 @@ impl Steady {
             next = next.min(window);
         }
         self.set_window(bytes(next));
-        if next >= window || queue * 4 <= allowed * 5 {
+        if next >= window || queue * 3 <= allowed * 4 {
             self.vain = None;
             return;
         }
         let vain = self.vain.get_or_insert(Vain { rounds: 0, back: bytes(window), trip, shortest: trip });
         vain.rounds += 1;
         vain.shortest = vain.shortest.min(trip);
-        if vain.rounds > VAIN_ROUNDS {
+        if vain.rounds > VAIN_ROUNDS + self.noise.rounds() {
             let Vain { back, trip: before, shortest, .. } = *vain;
             self.vain = None;
             if shortest.saturating_sub(base) * 4 > before.saturating_sub(base) * 3 {

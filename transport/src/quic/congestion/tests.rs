@@ -1,7 +1,7 @@
 mod line;
 
 use super::*;
-use line::{Change, Control, Flow, Line, Outcome};
+use line::{Away, Change, Control, Flow, Line, Outcome};
 
 /// 200 Mbit/s, 50 ms, and a queue for as much as is under way then.
 const GOOD: Line = Line {
@@ -11,6 +11,7 @@ const GOOD: Line = Line {
     loss: 0.0,
     jitter: Duration::ZERO,
     turns: Duration::ZERO,
+    away: Away { slot: Duration::ZERO, part: 0.0, together: false },
 };
 const MILLISECOND: Duration = Duration::from_millis(1);
 const RAMP: Duration = Duration::from_secs(3);
@@ -85,6 +86,26 @@ fn is_not_held_up_by_machines_that_are_busy() {
         alone(&what, line, least_share, 30 * MILLISECOND);
         let cubic = line.run(from_the_start(cubic()), RAMP, WATCH);
         println!("the same with CUBIC: {cubic:?}");
+    }
+}
+
+/// As when others have the processors: nothing is sent, read or noticed meanwhile.
+#[test]
+fn is_not_held_up_by_machines_that_are_away() {
+    for (slot, part, least_shares) in [
+        (4, 0.6, [0.7, 0.7]),
+        (10, 0.3, [0.85, 0.85]),
+        (10, 0.8, [0.25, 0.25]),
+        (30, 0.6, [0.35, 0.28]),
+        (60, 0.5, [0.2, 0.12]),
+    ] {
+        for (together, least_share) in [true, false].into_iter().zip(least_shares) {
+            let away = Away { slot: slot * MILLISECOND, part, together };
+            let line = Line { away, ..GOOD };
+            alone(&format!("{away:?}"), line, least_share, 35 * MILLISECOND);
+            let cubic = line.run(from_the_start(cubic()), RAMP, WATCH);
+            println!("the same with CUBIC: {cubic:?}");
+        }
     }
 }
 

@@ -37,6 +37,35 @@ pub(super) struct Line {
     pub(super) jitter: Duration,
     /// About so often do the machines at the ends get to reading.
     pub(super) turns: Duration,
+    pub(super) away: Away,
+}
+
+/// The machines at the ends do nothing at all from time to time, as when others have their processors.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Away {
+    /// How long it is until they may come or go. None: they are always there.
+    pub(super) slot: Duration,
+    /// The part of the slots in which they are away.
+    pub(super) part: f64,
+    /// Both ends at once, or each by itself.
+    pub(super) together: bool,
+}
+
+impl Away {
+    /// When what is due at `due`, since the start, is done.
+    fn back(&self, end: usize, mut due: Duration) -> Duration {
+        if self.slot.is_zero() {
+            return due;
+        }
+        loop {
+            let slot = u64::try_from(due.as_nanos() / self.slot.as_nanos()).unwrap();
+            let seed = 2 * slot + u64::from(!self.together && end % 2 == 1);
+            if !SmallRng::seed_from_u64(seed).random_bool(self.part) {
+                return due;
+            }
+            due = self.slot * u32::try_from(slot + 1).unwrap();
+        }
+    }
 }
 
 /// A flow that sends all it can.
@@ -90,6 +119,7 @@ impl Line {
         let files = tempfile::tempdir().unwrap();
         let identity = Identity::self_signed(files.path(), &["line".to_owned()]).unwrap();
         let mut world = World {
+            start,
             now: start,
             hop: Hop::new(self, start),
             under_way: UnderWay::default(),
@@ -157,7 +187,7 @@ impl Hop {
 
     /// When a packet arrives, if it does.
     fn pass(&mut self, now: Instant, to_receiver: bool, bytes: usize) -> Option<Instant> {
-        let Line { bytes_per_second, one_way, queue, loss, jitter, turns } = self.line;
+        let Line { bytes_per_second, one_way, queue, loss, jitter, turns, away: _ } = self.line;
         if self.chance.random_bool(loss) {
             return None;
         }
@@ -251,6 +281,7 @@ fn transport() -> TransportConfig {
 }
 
 struct World {
+    start: Instant,
     now: Instant,
     hop: Hop,
     under_way: UnderWay,
@@ -277,7 +308,7 @@ impl World {
 
     fn run_until(&mut self, end: Instant) {
         loop {
-            let timeout = self.ends.iter_mut().filter_map(End::timeout).min();
+            let timeout = (0..self.ends.len()).filter_map(|number| self.timeout(number)).min();
             let next = timeout.into_iter().chain(self.under_way.next()).min();
             match next.filter(|next| *next <= end) {
                 Some(next) => self.now = self.now.max(next),
@@ -288,13 +319,19 @@ impl World {
                 self.arrive(to, datagram);
             }
             for number in 0..self.ends.len() {
-                if self.ends[number].timeout().is_some_and(|at| at <= self.now) {
+                if self.timeout(number).is_some_and(|at| at <= self.now) {
                     self.ends[number].connection.as_mut().unwrap().1.handle_timeout(self.now);
                     self.work(number);
                 }
             }
         }
         self.now = end;
+    }
+
+    /// When an end has to look at its clock, and does.
+    fn timeout(&mut self, number: usize) -> Option<Instant> {
+        let due = self.ends[number].timeout()?.saturating_duration_since(self.start);
+        Some(self.start + self.hop.line.away.back(number, due))
     }
 
     fn arrive(&mut self, to: usize, datagram: BytesMut) {
@@ -315,7 +352,7 @@ impl World {
 
     /// Everything that an end has to do now.
     fn work(&mut self, number: usize) {
-        let Self { now, hop, under_way, ends } = self;
+        let Self { start, now, hop, under_way, ends } = self;
         let End { endpoint, connection, stream, received } = &mut ends[number];
         let Some((handle, connection)) = connection else { return };
         let sends = number.is_multiple_of(2);
@@ -350,6 +387,7 @@ impl World {
         while let Some(transmit) = connection.poll_transmit(*now, 10, &mut buffer) {
             for datagram in buffer[..transmit.size].chunks(transmit.segment_size.unwrap_or(transmit.size)) {
                 if let Some(at) = hop.pass(*now, sends, datagram.len()) {
+                    let at = *start + hop.line.away.back(number ^ 1, at.saturating_duration_since(*start));
                     under_way.add(at, number ^ 1, datagram.into());
                 }
             }
