@@ -16,7 +16,10 @@ mod servers;
 
 pub use report::Report;
 
-use converge_proto::{Backoff, RelayUrls, session::Watch};
+use converge_proto::{
+    Backoff, RelayUrls,
+    session::{Watch, WatchAction},
+};
 use converge_relay::limits::MAX_CLAIMS;
 use dialer::{Dialer, Event};
 use events::Events;
@@ -228,13 +231,12 @@ fn silence(random: f64) -> Duration {
     let heard = Instant::now();
     let dies = heard + Watch::IDLE.mul_f64(random);
     let mut watch = Watch::new((Watch::IDLE, Watch::IDLE), heard);
-    while let Some(due) = watch.poll_timeout() {
-        let asks = matches!(watch.handle_timeout(due), converge_proto::session::WatchAction::Ask(_));
-        if !asks && watch.is_suspected() {
+    loop {
+        let due = watch.poll_timeout();
+        if watch.handle_timeout(due) == WatchAction::Suspect {
             return due - dies;
         }
     }
-    Watch::IDLE
 }
 
 /// How long to wait before the next dial.

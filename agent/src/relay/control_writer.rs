@@ -1,6 +1,9 @@
 //! Writing on the control stream.
 
-use converge_proto::{Frame, rendezvous::Message};
+use converge_proto::{
+    Frame,
+    rendezvous::{Message, Ping},
+};
 use converge_transport::{LinkError, SendHalf, StreamError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -33,6 +36,14 @@ impl ControlWriter {
             // The task has ended with an error, which `failed` tells.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(LinkError::Silent.into()),
+        }
+    }
+
+    /// Asks the relay whether it is there. Where much waits, it has been asked already, and the room is left to the rest.
+    pub(super) fn ask(&self, token: u64) {
+        if self.frames.capacity() > MAX_WAITING_FRAMES / 2 {
+            // The task has ended with an error, which `failed` tells.
+            let _ = self.frames.try_send(Ping { token }.to_frame());
         }
     }
 

@@ -183,8 +183,8 @@ impl RelayLink {
                     Report::Warning(warning) => self.writer.send(&warning)?,
                 },
                 () = sleep_until(lost) => return Err(LinkError::Silent.into()),
-                () = sleep_until(due) => match self.watch.handle_timeout(Instant::now()) {
-                    WatchAction::Ask(token) => self.writer.send(&Ping { token })?,
+                () = sleep_until(Some(due)) => match self.watch.handle_timeout(Instant::now()) {
+                    WatchAction::Ask(token) => self.writer.ask(token),
                     WatchAction::Suspect => return Ok(RelayEvent::Suspected),
                     WatchAction::Wait => {}
                 },

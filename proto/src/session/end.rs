@@ -463,7 +463,7 @@ impl Session {
         if !self.attached || self.over.is_some() {
             return None;
         }
-        let watch = self.watch.as_ref().and_then(Watch::poll_timeout);
+        let watch = self.watch.as_ref().map(Watch::poll_timeout);
         [self.ack_at, watch].into_iter().flatten().min()
     }
 

@@ -21,9 +21,10 @@ pub struct Watch {
 /// What to do after a time-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchAction {
-    /// Ask the peer, with this token. An answer is due from now on.
+    /// Ask the peer, with this token. An answer is due from now on, if none was before.
     Ask(u64),
-    /// No answer for [`Watch::SUSPICION`]: look for another path. Said once; an answer takes it back.
+    /// No answer for [`Watch::SUSPICION`]: look for another path. Said once; an answer takes it back. Meanwhile the peer is
+    /// asked again and again.
     Suspect,
     /// Too early; nothing to do.
     Wait,
@@ -36,6 +37,11 @@ impl Watch {
     pub const PAUSE: Duration = Duration::from_secs(3);
     /// The longest usual pause before a path without traffic is asked, which also keeps NATs from forgetting it.
     pub const IDLE: Duration = Duration::from_secs(15);
+    /// How soon a suspected peer is asked again, at least. The carrier asks by itself, but after twice as long each time: a
+    /// path that is back after ten seconds would be found three seconds later.
+    pub const NAG: Duration = Duration::from_millis(50);
+    /// The longer it has been silent, the less: after this part of the time since when an answer is due.
+    const NAG_PART: u32 = 100;
 
     /// Begins on a path that works. Without traffic it is asked after the first of the pauses, then after twice as
     /// long each time, up to the second.
@@ -47,7 +53,9 @@ impl Watch {
     /// Something was sent that the peer answers.
     pub fn handle_sent(&mut self, now: Instant) {
         (self.pause, _) = self.pauses;
-        self.next_ask = now + self.pause;
+        if !self.suspected {
+            self.next_ask = now + self.pause;
+        }
         self.awaiting_since.get_or_insert(now);
     }
 
@@ -79,27 +87,35 @@ impl Watch {
         self.awaiting_since
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next; `None` while only an answer can help.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
+    pub fn poll_timeout(&self) -> Instant {
         match self.awaiting_since {
-            Some(_) if self.suspected => None,
-            Some(since) => Some(since + Self::SUSPICION),
-            None => Some(self.next_ask),
+            Some(since) if !self.suspected => since + Self::SUSPICION,
+            _ => self.next_ask,
         }
     }
 
     /// Call at or after [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Instant) -> WatchAction {
-        if self.poll_timeout().is_none_or(|due| now < due) {
+        if now < self.poll_timeout() {
             return WatchAction::Wait;
         }
-        if self.awaiting_since.is_some() {
-            self.suspected = true;
-            return WatchAction::Suspect;
+        match self.awaiting_since {
+            Some(_) if !self.suspected => {
+                self.suspected = true;
+                self.next_ask = now;
+                return WatchAction::Suspect;
+            }
+            Some(since) => {
+                let silent = now.saturating_duration_since(since);
+                self.next_ask = now + (silent / Self::NAG_PART).max(Self::NAG);
+            }
+            None => {
+                self.pause = (self.pause * 2).min(self.pauses.1);
+                self.awaiting_since = Some(now);
+            }
         }
         self.pings_sent += 1;
-        self.pause = (self.pause * 2).min(self.pauses.1);
-        self.awaiting_since = Some(now);
         WatchAction::Ask(self.pings_sent)
     }
 }
@@ -118,13 +134,38 @@ mod tests {
         watch.handle_sent(start + SECOND);
         watch.handle_sent(start + SECOND * 2);
         let due = start + SECOND + Watch::SUSPICION;
-        assert_eq!(watch.poll_timeout(), Some(due), "the first unanswered counts");
+        assert_eq!(watch.poll_timeout(), due, "the first unanswered counts");
         assert_eq!(watch.handle_timeout(start + Watch::SUSPICION), WatchAction::Wait);
         assert_eq!(watch.handle_timeout(due), WatchAction::Suspect);
-        assert_eq!((watch.poll_timeout(), watch.is_suspected()), (None, true));
-        assert_eq!(watch.handle_timeout(due + SECOND), WatchAction::Wait, "said once");
+        assert!(watch.is_suspected());
+        assert!(matches!(watch.handle_timeout(due + SECOND), WatchAction::Ask(_)), "said once");
         watch.handle_received(false, due + SECOND);
         assert!(!watch.is_suspected());
+    }
+
+    #[test]
+    fn suspected_peer_is_asked_again_and_again_and_less_after_long() {
+        let start = Instant::now();
+        let mut watch = Watch::new((Watch::PAUSE, Watch::IDLE), start);
+        watch.handle_sent(start);
+        let mut asked = Vec::new();
+        for end in [10, 600, 1200] {
+            let before = asked.len();
+            while watch.poll_timeout() < start + end * SECOND {
+                let now = watch.poll_timeout();
+                if matches!(watch.handle_timeout(now), WatchAction::Ask(_)) {
+                    asked.push(now);
+                }
+                watch.handle_sent(now);
+            }
+            println!("until {end} s: asked {} times more", asked.len() - before);
+        }
+        let pauses: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.iter().all(|pause| *pause >= Watch::NAG), "{pauses:?}");
+        assert!(pauses[..100].iter().all(|pause| *pause <= Watch::NAG * 2), "{:?}", &pauses[..100]);
+        assert!(asked.len() < 700, "{}", asked.len());
+        watch.handle_answer(false, start + 1200 * SECOND);
+        assert_eq!(watch.poll_timeout(), start + 1200 * SECOND + Watch::PAUSE, "as before");
     }
 
     #[test]
@@ -133,7 +174,7 @@ mod tests {
         let mut watch = Watch::new((Watch::PAUSE, Watch::IDLE), start);
         watch.handle_sent(start);
         watch.handle_received(true, start + SECOND);
-        assert_eq!(watch.poll_timeout(), Some(start + SECOND + Watch::SUSPICION));
+        assert_eq!(watch.poll_timeout(), start + SECOND + Watch::SUSPICION);
     }
 
     #[test]
@@ -142,7 +183,7 @@ mod tests {
         let mut watch = Watch::new((Watch::PAUSE, Watch::IDLE), start);
         let (mut now, mut pauses) = (start, Vec::new());
         for asked in 1..6 {
-            let due = watch.poll_timeout().unwrap();
+            let due = watch.poll_timeout();
             pauses.push((due - now).as_secs());
             now = due;
             assert_eq!(watch.handle_timeout(now), WatchAction::Ask(asked));
@@ -152,6 +193,6 @@ mod tests {
         watch.doubt(now);
         assert_eq!(watch.handle_timeout(now), WatchAction::Ask(6));
         watch.handle_received(false, now);
-        assert_eq!(watch.poll_timeout(), Some(now + Watch::PAUSE), "traffic again");
+        assert_eq!(watch.poll_timeout(), now + Watch::PAUSE, "traffic again");
     }
 }
