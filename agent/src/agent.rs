@@ -30,8 +30,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// How often a link with sessions is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a link with sessions is looked at: a relay that was killed and started again is found out by then.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// A link that lasted so long was a good one, and the next trouble is a new one.
 const GOOD_LINK: Duration = Duration::from_secs(1);
 /// How long a relay is dialed that says that its first certificate is on its way.
@@ -323,7 +323,7 @@ impl Agent {
                     upgrade.hurry();
                 }
                 _ = looks.tick(), if self.sessions.are_there() => {
-                    current.look(self.sessions.are_owed_answers());
+                    current.look();
                 }
             }
         };

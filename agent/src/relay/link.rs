@@ -15,19 +15,13 @@ use converge_proto::{
     session::{Watch, WatchAction},
 };
 use converge_transport::{
-    CloseCode, DialOptions, Link, LinkError, RecvHalf, Role, Stream, StreamError, Traffic, dial, dial_any,
-    sleep_until,
+    CloseCode, DialOptions, Link, LinkError, RecvHalf, Role, Stream, StreamError, dial, dial_any, sleep_until,
 };
 use ssh_key::PrivateKey;
 use std::time::{Duration, Instant};
 
 /// A link that has not answered for so long is given up, whether or not there is another.
 const LOST_AFTER: Duration = Duration::from_secs(45);
-
-/// How long a link may be quiet while answers are due to its sessions before the relay is asked.
-const QUIET_OWED: Duration = Duration::from_secs(1);
-/// How long it may be quiet while its sessions are idle: whoever types next should not have to find out.
-const QUIET_IDLE: Duration = Duration::from_secs(5);
 
 /// Everything that is needed to make a link and register on it.
 #[derive(Clone)]
@@ -127,8 +121,8 @@ pub(crate) struct RelayLink {
     reporter: Reporter,
     operator: Operator,
     watch: Watch,
-    seen: Traffic,
-    last_heard: Instant,
+    /// Bytes that had come in at the last look.
+    seen: u64,
 }
 
 /// What happened on a link.
@@ -148,11 +142,10 @@ impl RelayLink {
     fn new(link: Link, control: Stream, registered: Registered, operator: Operator) -> Self {
         let asked = Duration::from_millis(registered.keepalive_ms.into());
         let idle = asked.clamp(Keepalive::MIN_INTERVAL, Keepalive::MAX_INTERVAL);
-        let now = Instant::now();
-        let (watch, seen) = (Watch::new((idle, idle), now), link.traffic());
+        let (watch, seen) = (Watch::new((idle, idle), Instant::now()), link.traffic().received);
         let Stream { recv: control, send } = control;
         let (writer, reporter) = (ControlWriter::new(send), Reporter::new(&operator.life));
-        Self { link, registered, control, writer, reporter, operator, watch, seen, last_heard: now }
+        Self { link, registered, control, writer, reporter, operator, watch, seen }
     }
 
     /// What happens next. Cancel-safe.
@@ -197,21 +190,13 @@ impl RelayLink {
         self.watch.is_suspected()
     }
 
-    /// Looks whether anything has come in since the last look, and asks the relay when it is too quiet for a link that
-    /// has sessions. To be called every second or so while there are any. `is_owed_answers`: a client has not said
-    /// yet that it has what was sent to it.
-    pub(crate) fn look(&mut self, is_owed_answers: bool) {
-        let now = Instant::now();
-        let traffic = self.link.traffic();
-        let before = std::mem::replace(&mut self.seen, traffic);
-        if traffic.received > before.received {
-            self.last_heard = now;
-            return;
-        }
-        let may_be_quiet =
-            if is_owed_answers || traffic.sent > before.sent { QUIET_OWED } else { QUIET_IDLE };
-        if now.duration_since(self.last_heard) >= may_be_quiet && self.watch.awaiting_since().is_none() {
-            self.watch.doubt(now);
+    /// Asks the relay whether it is there if nothing has come in since the last look. To be called while there are sessions:
+    /// whoever types next should not have to find out.
+    pub(crate) fn look(&mut self) {
+        let received = self.link.traffic().received;
+        let is_quiet = std::mem::replace(&mut self.seen, received) == received;
+        if is_quiet && self.watch.awaiting_since().is_none() {
+            self.watch.doubt(Instant::now());
         }
     }
 

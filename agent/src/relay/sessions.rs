@@ -100,11 +100,6 @@ impl Sessions {
         !self.tasks.is_empty()
     }
 
-    /// Whether a client has not said yet that it has what was sent to it.
-    pub(crate) fn are_owed_answers(&self) -> bool {
-        lock(&self.table).values().any(|entry| entry.link.is_unacked())
-    }
-
     /// Waits until all have ended, after they were told to.
     pub(crate) async fn ended(&self) {
         self.tasks.close();
