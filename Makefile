@@ -1,5 +1,7 @@
 # Every target installs what it is missing, or says how. ARGS are handed on: make demo ARGS=--stay
 
+programs = --bin converge --bin converge-relay --bin converge-agent
+
 .PHONY: help demo test lint bench instructions platforms dist test-dist
 
 help:
@@ -18,7 +20,7 @@ help:
 
 demo:
 	@scripts/install-tools demo
-	cargo build --release --locked --bins
+	cargo build --release --locked $(programs) --bin demo
 	@cargo run --release --locked --quiet --bin demo -- $(ARGS)
 
 test:
@@ -34,7 +36,7 @@ lint:
 
 bench:
 	@scripts/install-tools bench
-	cargo build --release --locked --bins
+	cargo build --release --locked $(programs) --bin bench --bin bench-agents --bin bench-network
 	@scripts/bench $(ARGS)
 
 instructions:
