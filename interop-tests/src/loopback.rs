@@ -24,6 +24,18 @@ pub fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((own_address(), 0))?.local_addr()?)
 }
 
+/// A port of 127.0.0.1, for a program that is to come back to it. It is not one of those that the system gives to whoever asks
+/// (`net.ipv4.ip_local_port_range`), so nobody has it meanwhile.
+///
+/// # Errors
+/// When none was free in a hundred tries.
+pub fn lasting_port() -> Result<SocketAddr> {
+    (0..100)
+        .map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, rand::random_range(10_000..32_768))))
+        .find(|address| TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok())
+        .context("no port is free")
+}
+
 fn own_address() -> Ipv4Addr {
     let [second, third, fourth] = rand::random::<[u8; 3]>();
     // Neither the net's own address, nor its broadcast address, nor anything that is usual.

@@ -1,6 +1,7 @@
 //! A relay, an agent and a key, in a directory of their own.
 
 use crate::{
+    loopback::lasting_port,
     process::{self, Process},
     programs,
 };
@@ -12,6 +13,8 @@ use std::{
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
+
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// What both legs of a session run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ impl Relay {
     /// # Errors
     /// When it does not say where it listens.
     pub fn start(directory: &Path) -> Result<Self> {
-        Self::start_on(directory, "127.0.0.1:0")
+        Self::start_on(directory, ANY_PORT)
     }
 
     /// The same, on a given address.
@@ -77,11 +80,14 @@ impl Relay {
         Self::start_as("relay", command.args(arguments), directory)
     }
 
-    /// The command that starts a relay with its state in `directory`, for more arguments and variables.
+    /// The command that starts a relay with its state in `directory`, for more arguments and variables. Any free port,
+    /// `127.0.0.1:0`, is one to which it can come back.
     ///
     /// # Errors
     /// When it has not been built.
     pub fn command(directory: &Path, listen: &str) -> Result<Command> {
+        let lasting = if listen == ANY_PORT { Some(lasting_port()?.to_string()) } else { None };
+        let listen = lasting.as_deref().unwrap_or(listen);
         let mut command = Command::new(programs::own("converge-relay")?);
         // A slow machine must not cut sessions that a test lets finish.
         clean(&mut command).args(["--listen", listen, "--drain-timeout", "50s", "--state-dir"]);
