@@ -25,7 +25,7 @@ pub fn free_port() -> Result<SocketAddr> {
 }
 
 /// A port of 127.0.0.1, for a program that is to come back to it. It is not one of those that the system gives to whoever asks
-/// (`net.ipv4.ip_local_port_range`), so nobody has it meanwhile.
+/// (`net.ipv4.ip_local_port_range`), so nobody is given it meanwhile.
 ///
 /// # Errors
 /// When none was free in a hundred tries.

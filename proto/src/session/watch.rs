@@ -39,9 +39,9 @@ impl Watch {
     pub const IDLE: Duration = Duration::from_secs(15);
     /// How soon a suspected peer is asked again, at least. The carrier asks by itself, but after twice as long each time: a
     /// path that is back after ten seconds would be found three seconds later.
-    pub const NAG: Duration = Duration::from_millis(50);
+    pub const REPEAT: Duration = Duration::from_millis(50);
     /// The longer it has been silent, the less: after this part of the time since when an answer is due.
-    const NAG_PART: u32 = 100;
+    const REPEAT_PART: u32 = 100;
 
     /// Begins on a path that works. Without traffic it is asked after the first of the pauses, then after twice as
     /// long each time, up to the second.
@@ -108,7 +108,7 @@ impl Watch {
             }
             Some(since) => {
                 let silent = now.saturating_duration_since(since);
-                self.next_ask = now + (silent / Self::NAG_PART).max(Self::NAG);
+                self.next_ask = now + (silent / Self::REPEAT_PART).max(Self::REPEAT);
             }
             None => {
                 self.pause = (self.pause * 2).min(self.pauses.1);
@@ -161,8 +161,8 @@ mod tests {
             println!("until {end} s: asked {} times more", asked.len() - before);
         }
         let pauses: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(pauses.iter().all(|pause| *pause >= Watch::NAG), "{pauses:?}");
-        assert!(pauses[..100].iter().all(|pause| *pause <= Watch::NAG * 2), "{:?}", &pauses[..100]);
+        assert!(pauses.iter().all(|pause| *pause >= Watch::REPEAT), "{pauses:?}");
+        assert!(pauses[..100].iter().all(|pause| *pause <= Watch::REPEAT * 2), "{:?}", &pauses[..100]);
         assert!(asked.len() < 700, "{}", asked.len());
         watch.handle_answer(false, start + 1200 * SECOND);
         assert_eq!(watch.poll_timeout(), start + 1200 * SECOND + Watch::PAUSE, "as before");

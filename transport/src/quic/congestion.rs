@@ -46,7 +46,8 @@ const NOISES: u32 = 8;
 const MAX_NOISE: Duration = Duration::from_millis(100);
 /// What a round says counts for so much: one part of this many.
 const NOISE_MEMORY: u32 = 8;
-/// With each of these that round trips differ by, one round more is looked at, up to so many.
+/// For each of these that round trips differ by, one of the last rounds is looked at, and up to so many: a queue is what none of
+/// them could avoid.
 const NOISE_PER_ROUND: Duration = Duration::from_millis(1);
 const CALM_ROUNDS: usize = 8;
 /// Of a round in which more than this part of the acknowledgements came while there was nothing to send, round trips are
@@ -213,14 +214,13 @@ impl Noise {
         self.before[0] = Some(trip);
     }
 
-    /// The shortest round trip of the last rounds, and of the more of them the more they differ: the queue that one of them
-    /// did not meet is none.
+    /// The shortest round trip of this round and of those of the last ones that are looked at.
     fn calm(&self, trip: Duration) -> Duration {
         let before = self.before.iter().flatten().take(self.rounds());
         before.copied().fold(trip, Duration::min)
     }
 
-    /// How many rounds before the last one are looked at.
+    /// How many of the last rounds are looked at. Where round trips are alike, none but this one.
     fn rounds(&self) -> usize {
         let rounds = self.mean.as_nanos() / NOISE_PER_ROUND.as_nanos();
         usize::try_from(rounds).unwrap_or(usize::MAX).min(CALM_ROUNDS)

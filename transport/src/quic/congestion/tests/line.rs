@@ -37,13 +37,14 @@ pub(super) struct Line {
     pub(super) jitter: Duration,
     /// About so often do the machines at the ends get to reading.
     pub(super) turns: Duration,
+    /// When those machines do nothing at all, as when others have their processors.
     pub(super) away: Away,
 }
 
-/// The machines at the ends do nothing at all from time to time, as when others have their processors.
-#[derive(Clone, Copy, Debug, Default)]
+/// From time to time, by chance.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Away {
-    /// How long it is until they may come or go. None: they are always there.
+    /// How long it is until they may come or go. Zero: they are always there.
     pub(super) slot: Duration,
     /// The part of the slots in which they are away.
     pub(super) part: f64,
