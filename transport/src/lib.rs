@@ -23,7 +23,7 @@ pub mod quic;
 pub mod schedule;
 pub mod session;
 pub mod stream;
-pub mod traffic;
+mod traffic;
 pub mod websocket;
 
 pub use close::{CloseCode, LinkError, StreamError};
@@ -38,4 +38,3 @@ pub use proxy::{InvalidProxyUrl, ProxyChoice, ProxyUrl};
 pub use schedule::{QuicRetry, sleep_until};
 pub use session::{Attachment, SessionCopyError, SessionIo, SessionLink, copy_session, read_ahead};
 pub use stream::{RecvHalf, SendHalf, Stream};
-pub use traffic::Traffic;

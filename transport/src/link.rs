@@ -5,7 +5,7 @@ use crate::{
     dial::RelayPlace,
     quic,
     stream::Stream,
-    traffic::{Counters, Traffic},
+    traffic::Counter,
     websocket::mux::MuxLink,
 };
 use converge_proto::rendezvous::handshake::ChannelBinding;
@@ -66,7 +66,7 @@ enum Kind {
     /// An agent's: many streams over one WebSocket.
     Multiplexed(MuxLink),
     /// A client's: the WebSocket is the one stream.
-    Single { stream: Arc<Mutex<Option<Stream>>>, counters: Counters },
+    Single { stream: Arc<Mutex<Option<Stream>>>, counter: Counter },
 }
 
 /// Room for one session on a link.
@@ -112,8 +112,8 @@ impl Link {
 
     /// A WebSocket that is one stream, which [`open_stream`](Self::open_stream) gives out once.
     pub fn single(stream: Stream) -> Self {
-        let counters = stream.counters();
-        let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), counters };
+        let counter = stream.counter();
+        let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), counter };
         Self { kind, exporter: None, fell_back: None, place: None }
     }
 
@@ -229,15 +229,13 @@ impl Link {
         }
     }
 
-    /// What has gone out and come in so far.
-    pub fn traffic(&self) -> Traffic {
+    /// How many bytes have come in since it began, with everything that the carrier adds but TLS on WebSocket. Never less than
+    /// before; no more than before is a peer from whom nothing is heard.
+    pub fn received_bytes(&self) -> u64 {
         match &self.kind {
-            Kind::Quic { connection, .. } => {
-                let stats = connection.stats();
-                Traffic { sent: stats.udp_tx.bytes, received: stats.udp_rx.bytes }
-            }
-            Kind::Multiplexed(link) => link.traffic(),
-            Kind::Single { counters, .. } => counters.read(),
+            Kind::Quic { connection, .. } => connection.stats().udp_rx.bytes,
+            Kind::Multiplexed(link) => link.received_bytes(),
+            Kind::Single { counter, .. } => counter.read(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     chunk::{self, MAX_CHUNK_BYTES, MAX_CHUNKS},
     close::{CloseCode, StreamError},
     quic,
-    traffic::Counters,
+    traffic::Counter,
     websocket::{self, mux::stream as mux_stream},
 };
 use bytes::{Bytes, BytesMut};
@@ -54,12 +54,12 @@ impl Stream {
         }
     }
 
-    /// The counters of the WebSocket that this stream is.
-    pub(crate) fn counters(&self) -> Counters {
+    /// What has come in over the WebSocket that this stream is.
+    pub(crate) fn counter(&self) -> Counter {
         match &self.send.0 {
-            SendCarrier::WebSocket(sender) => sender.counters(),
+            SendCarrier::WebSocket(sender) => sender.counter(),
             // A part of a link, which counts for itself.
-            SendCarrier::Quic(_) | SendCarrier::Multiplexed(_) => Counters::default(),
+            SendCarrier::Quic(_) | SendCarrier::Multiplexed(_) => Counter::default(),
         }
     }
 

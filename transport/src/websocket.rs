@@ -8,7 +8,7 @@ pub mod mux;
 use crate::{
     chunk::{MAX_CHUNK_BYTES, put_some},
     close::{CloseCode, LinkError, StreamError},
-    traffic::{Counted, Counters},
+    traffic::{Counted, Counter},
 };
 use bytes::{Bytes, BytesMut};
 use converge_proto::rendezvous::messages::Line;
@@ -85,7 +85,7 @@ pub async fn accepted_link(io: BoxedIo) -> (Sender, Receiver) {
 
 /// Both directions of an open WebSocket.
 pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver) {
-    let counters = websocket.get_ref().counters();
+    let counter = websocket.get_ref().counter();
     let (sink, stream) = websocket.split();
     let mut ping_timer = tokio::time::interval(PING_INTERVAL);
     ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -97,7 +97,7 @@ pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver
         ping_timer,
         finished: false,
         parting: Parting::default(),
-        counters,
+        counter,
     };
     let receiver = Receiver { stream, framing, rest: Bytes::new(), ended: false, closed_as: None };
     (sender, receiver)
@@ -112,7 +112,7 @@ pub struct Sender {
     ping_timer: Interval,
     finished: bool,
     parting: Parting,
-    counters: Counters,
+    counter: Counter,
 }
 
 /// What [`AsyncWrite::poll_shutdown`] will say; shared with whoever decides to close.
@@ -145,9 +145,9 @@ impl fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// The counters of the WebSocket, in both directions.
-    pub(crate) fn counters(&self) -> Counters {
-        self.counters.clone()
+    /// What has come in over the WebSocket.
+    pub(crate) fn counter(&self) -> Counter {
+        self.counter.clone()
     }
 
     /// Sends bytes as messages; small ones may be kept back until [`flush`](Self::flush).

@@ -142,7 +142,7 @@ impl RelayLink {
     fn new(link: Link, control: Stream, registered: Registered, operator: Operator) -> Self {
         let asked = Duration::from_millis(registered.keepalive_ms.into());
         let idle = asked.clamp(Keepalive::MIN_INTERVAL, Keepalive::MAX_INTERVAL);
-        let (watch, seen) = (Watch::new((idle, idle), Instant::now()), link.traffic().received);
+        let (watch, seen) = (Watch::new((idle, idle), Instant::now()), link.received_bytes());
         let Stream { recv: control, send } = control;
         let (writer, reporter) = (ControlWriter::new(send), Reporter::new(&operator.life));
         Self { link, registered, control, writer, reporter, operator, watch, seen }
@@ -193,7 +193,7 @@ impl RelayLink {
     /// Asks the relay whether it is there if nothing has come in since the last look. To be called while there are sessions:
     /// whoever types next should not have to find out.
     pub(crate) fn look(&mut self) {
-        let received = self.link.traffic().received;
+        let received = self.link.received_bytes();
         let is_quiet = std::mem::replace(&mut self.seen, received) == received;
         if is_quiet && self.watch.awaiting_since().is_none() {
             self.watch.doubt(Instant::now());

@@ -8,7 +8,7 @@ pub(crate) mod stream;
 use crate::{
     chunk::MAX_CHUNK_BYTES,
     close::{CloseCode, LinkError},
-    traffic::{Counters, Traffic},
+    traffic::Counter,
     websocket::{Parting, Receiver, Sender},
 };
 use std::{
@@ -56,7 +56,7 @@ pub struct MuxLink {
     ended: watch::Receiver<Option<LinkError>>,
     close: Arc<watch::Sender<bool>>,
     parting: Parting,
-    counters: Counters,
+    counter: Counter,
 }
 
 impl fmt::Debug for MuxLink {
@@ -78,7 +78,7 @@ impl MuxLink {
             .set_max_connection_receive_window(Some(MAX_STREAMS * FIRST_WINDOW_BYTES + WINDOW_GROWTH_BYTES));
         config.set_split_send_size(MAX_CHUNK_BYTES);
 
-        let (parting, counters) = (sender.parting.clone(), sender.counters());
+        let (parting, counter) = (sender.parting.clone(), sender.counter());
         let receiver = SharedReceiver(Arc::new(StdMutex::new(receiver)));
         let connection = Connection::new(tokio::io::join(receiver.clone(), sender).compat(), config, mode);
         let (open, open_requests) = mpsc::channel(16);
@@ -100,7 +100,7 @@ impl MuxLink {
             ended,
             close: Arc::new(close),
             parting,
-            counters,
+            counter,
         }
     }
 
@@ -122,8 +122,8 @@ impl MuxLink {
         }
     }
 
-    pub(crate) fn traffic(&self) -> Traffic {
-        self.counters.read()
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.counter.read()
     }
 
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
