@@ -1,8 +1,13 @@
 //! What idle sessions cost.
 
 use super::{SESSIONS_PER_AGENT, Scene, kib_each, mib};
-use crate::{Carrier, bench::goal::Goal, crowd::Crowd};
+use crate::{
+    Carrier,
+    bench::goal::Goal,
+    crowd::{Crowd, Visitor},
+};
 use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
 use std::time::{Duration, Instant};
 
 /// The first sessions, whose cost is that of the relay and of its links with agents.
@@ -45,9 +50,7 @@ pub async fn print(sessions: u32, quic_goal: f64, settling: Duration) -> Result<
         };
         println!("| {carrier} | {rate:.0} | {:.1} | {:.1} | {each:.1}{verdict} |", mib(before), mib(after));
         // Left alone, they would look for the next relay in the place of this one.
-        for visitor in visitors {
-            visitor.give_up().await?;
-        }
+        try_join_all(visitors.into_iter().map(Visitor::give_up)).await?;
     }
     Ok(())
 }

@@ -57,9 +57,7 @@ pub async fn print(sessions: u32, watched: Duration) -> Result<()> {
             cpu_after.saturating_sub(cpu_before).as_secs_f64() / gib,
             mib(scene.relay.process.peak_memory_bytes()?),
         );
-        for visitor in visitors {
-            visitor.give_up().await?;
-        }
+        try_join_all(visitors.into_iter().map(Visitor::give_up)).await?;
     }
     Ok(())
 }
