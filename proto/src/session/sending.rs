@@ -45,6 +45,13 @@ impl DataBuffer {
         (&mut self.bytes).limit(room.min(limit))
     }
 
+    /// Adds bytes. The caller has seen to it that they fit.
+    fn put(&mut self, bytes: &[u8]) {
+        // At once, and not as it fills: growing would copy again and again.
+        self.bytes.reserve(HEADER_ROOM + bytes.len());
+        self.spare(bytes.len()).put_slice(bytes);
+    }
+
     /// The whole frame and the length of its header.
     fn seal(&mut self) -> (Bytes, usize) {
         let mut header = [0; HEADER_ROOM];
@@ -145,7 +152,7 @@ impl Sending {
         while !left.is_empty() {
             let len = left.len().min(MAX_DATA_BYTES - self.tail.len());
             let (now, later) = left.split_at(len);
-            self.tail.spare(len).put_slice(now);
+            self.tail.put(now);
             left = later;
             self.end += len as u64;
             if self.tail.len() == MAX_DATA_BYTES {
