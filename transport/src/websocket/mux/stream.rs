@@ -11,13 +11,15 @@ use crate::{
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use converge_proto::rendezvous::RefusalCode;
+use futures_util::StreamExt;
 use std::{
     io,
-    pin::{Pin, pin},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
@@ -26,8 +28,6 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 const HEADER_BYTES: usize = 4;
 /// Data of one record; more is several.
 const MAX_RECORD_BYTES: usize = MAX_CHUNK_BYTES - HEADER_BYTES;
-/// What a stream asks for at once when nothing is known of it.
-const FIRST_READ_BYTES: usize = 2048;
 /// The largest number in a header.
 const MAX_NUMBER: u32 = (1 << 24) - 1;
 
@@ -66,22 +66,47 @@ impl Header {
 
 /// Both directions of a multiplexed stream. `link` says when and why the link has ended.
 pub(crate) fn split(stream: yamux::Stream, link: watch::Receiver<Option<LinkError>>) -> (MuxRecv, MuxSend) {
-    let (read, write) = tokio::io::split(stream.compat());
-    let received = BytesMut::new();
-    let recv = MuxRecv { read, link, received, read_bytes: FIRST_READ_BYTES, data_left: 0, ended: false };
-    (recv, MuxSend { write, record: BytesMut::new(), sealed: false, finished: false })
+    let stream = Shared(Arc::new(Mutex::new(stream.compat())));
+    let recv = MuxRecv {
+        stream: stream.clone(),
+        link,
+        received: Bytes::new(),
+        header: 0,
+        header_bytes: 0,
+        data_left: 0,
+        ended: false,
+    };
+    (recv, MuxSend { stream, record: BytesMut::new(), sealed: false, finished: false })
+}
+
+/// The stream of both halves. Unlike halves of tokio's, it gives out what it has received without copying it.
+#[derive(Clone, Debug)]
+struct Shared(Arc<Mutex<Compat<yamux::Stream>>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Compat<yamux::Stream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poll_packet(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<yamux::Packet>>> {
+        self.lock().get_mut().poll_next_unpin(cx)
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write(cx, bytes)
+    }
 }
 
 /// The receiving direction of a multiplexed stream.
 #[derive(Debug)]
 pub(crate) struct MuxRecv {
-    read: ReadHalf<Compat<yamux::Stream>>,
+    stream: Shared,
     link: watch::Receiver<Option<LinkError>>,
-    /// Bytes of records, not yet taken.
-    received: BytesMut,
-    /// How much is asked for at once: more after it was all there. Room for it is cleared before each read, so an idle
-    /// stream, and a relay has thousands, must not ask for much.
-    read_bytes: usize,
+    /// Bytes of records, not yet taken: the rest of one frame of the multiplexer.
+    received: Bytes,
+    /// What has come of the next record's header, and how much that is.
+    header: u32,
+    header_bytes: usize,
     /// How many bytes the record at the front has still to give.
     data_left: usize,
     ended: bool,
@@ -91,37 +116,45 @@ impl MuxRecv {
     pub(crate) async fn read_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         match std::future::poll_fn(|cx| self.poll_data(cx)).await? {
             0 => Ok(None),
-            len => Ok(Some(self.take(len).freeze())),
+            len => Ok(Some(self.take(len))),
         }
     }
 
     /// How many bytes of data are at the front of `received`; 0 at the end of the direction.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, StreamError>> {
         while !self.ended {
-            if self.data_left > 0 && !self.received.is_empty() {
-                return Poll::Ready(Ok(self.data_left.min(self.received.len())));
-            }
-            if self.data_left == 0 && self.received.len() >= HEADER_BYTES {
-                match Header::decode(self.received.get_u32()) {
-                    Some(Header::Data(len)) => self.data_left = len as usize,
-                    Some(Header::End) => self.ended = true,
-                    Some(Header::Reset(code)) => return Poll::Ready(Err(StreamError::Reset(code))),
-                    None => return Poll::Ready(Err(StreamError::broken(&"not a record of a stream"))),
+            if self.received.is_empty() {
+                match ready!(self.stream.poll_packet(cx)) {
+                    Some(Ok(packet)) => self.received = Bytes::from_owner(packet),
+                    Some(Err(error)) => return Poll::Ready(Err(StreamError::broken(&error))),
+                    None => return Poll::Ready(Err(self.cut())),
                 }
-                continue;
-            }
-            self.received.reserve(self.read_bytes);
-            match ready!(pin!(self.read.read_buf(&mut self.received)).poll(cx)) {
-                Ok(0) => return Poll::Ready(Err(self.cut())),
-                Ok(read) if read >= self.read_bytes => self.read_bytes = (read * 4).min(MAX_CHUNK_BYTES),
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(StreamError::broken(&error))),
+            } else if self.data_left > 0 {
+                return Poll::Ready(Ok(self.data_left.min(self.received.len())));
+            } else {
+                self.take_header_byte()?;
             }
         }
         Poll::Ready(Ok(0))
     }
 
-    fn take(&mut self, len: usize) -> BytesMut {
+    /// A frame of the multiplexer may end anywhere, and so within a header.
+    fn take_header_byte(&mut self) -> Result<(), StreamError> {
+        self.header = self.header << 8 | u32::from(self.received.get_u8());
+        self.header_bytes += 1;
+        if self.header_bytes == HEADER_BYTES {
+            self.header_bytes = 0;
+            match Header::decode(self.header) {
+                Some(Header::Data(len)) => self.data_left = len as usize,
+                Some(Header::End) => self.ended = true,
+                Some(Header::Reset(code)) => return Err(StreamError::Reset(code)),
+                None => return Err(StreamError::broken(&"not a record of a stream")),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, len: usize) -> Bytes {
         self.data_left -= len;
         self.received.split_to(len)
     }
@@ -145,7 +178,7 @@ impl AsyncRead for MuxRecv {
 /// The sending direction of a multiplexed stream.
 #[derive(Debug)]
 pub(crate) struct MuxSend {
-    write: WriteHalf<Compat<yamux::Stream>>,
+    stream: Shared,
     /// A record, or what is left of it. Small chunks are gathered in it until it is sealed.
     record: BytesMut,
     /// Whether the record is complete and on its way.
@@ -214,7 +247,7 @@ impl MuxSend {
             self.sealed = true;
         }
         while !self.record.is_empty() {
-            let sent = ready!(Pin::new(&mut self.write).poll_write(cx, &self.record))?;
+            let sent = ready!(self.stream.poll_write(cx, &self.record))?;
             self.record.advance(sent);
         }
         self.sealed = false;
