@@ -39,11 +39,10 @@ use tokio_tungstenite::{
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// The longest message that is accepted. Ours are at most [`MAX_CHUNK_BYTES`]; foreign tools send larger ones.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// Bytes read from the socket at once, and written to it at once. Each WebSocket holds one buffer of each.
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// The same for reading where a relay has thousands of links, most of them idle: what TLS gives at once.
-const LINK_BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes read at once: what TLS gives at once. The library clears as much before each read.
+const READ_BYTES: usize = 16 * 1024;
+/// Bytes gathered before they are written.
+const WRITE_BYTES: usize = 64 * 1024;
 
 /// What a WebSocket runs on: TCP or TLS, at either end.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -65,8 +64,8 @@ pub enum Framing {
 /// Limits and buffers of every WebSocket.
 pub(crate) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(WRITE_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
 }
@@ -74,13 +73,6 @@ pub(crate) fn config() -> WebSocketConfig {
 /// The accepting end, after the opening handshake has been answered.
 pub async fn accepted(io: BoxedIo, framing: Framing) -> (Sender, Receiver) {
     split(WebSocketStream::from_raw_socket(Counted::new(io), Role::Server, Some(config())).await, framing)
-}
-
-/// The same for an agent's link, which is idle most of the time.
-pub async fn accepted_link(io: BoxedIo) -> (Sender, Receiver) {
-    let config = config().read_buffer_size(LINK_BUFFER_BYTES);
-    let io = Counted::new(io);
-    split(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await, Framing::Converge)
 }
 
 /// Both directions of an open WebSocket.

@@ -33,7 +33,7 @@ use converge_transport::{
     Carrier, Link, Stream,
     dial::VERSIONS_HEADER,
     websocket::{
-        BoxedIo, Framing, accepted, accepted_link,
+        BoxedIo, Framing, accepted,
         mux::{MuxLink, Side},
     },
 };
@@ -83,7 +83,7 @@ pub(super) async fn agent(State(shared): State<Arc<Shared>>, mut request: Reques
     let opened = upgrade(&shared, &mut request);
     shared.spawn(async move {
         let Some(io) = opened.await else { return };
-        let (sender, receiver) = accepted_link(io).await;
+        let (sender, receiver) = accepted(io, Framing::Converge).await;
         let link = Link::multiplexed(MuxLink::start(sender, receiver, Side::Accepting), connection.exporter);
         link::serve(&task_shared, link, connection.peer.clone()).await;
     });
