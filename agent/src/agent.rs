@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 /// How often a link with sessions is looked at: a relay that was killed and started again is found out by then.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// A link that lasted so long was a good one, and the next trouble is a new one.
 const GOOD_LINK: Duration = Duration::from_secs(1);
 /// How long a relay is dialed that says that its first certificate is on its way.
