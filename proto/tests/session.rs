@@ -361,7 +361,33 @@ fn one_end_that_is_not_answered_suspects_and_takes_it_back() {
     pair.agent.write(1, false);
     pair.carry(false, usize::MAX);
     assert_eq!(pair.client.session.next_event(), Some(SessionEvent::Answered));
+    pair.step(&Step::Wait { ms: 150 });
+    pair.carry(false, usize::MAX);
     assert_eq!(pair.agent.session.poll_timeout(), None, "an agent does not watch");
+}
+
+#[test]
+fn what_was_sent_last_gets_something_behind_it() {
+    let mut pair = Pair::new();
+    while pair.client.session.poll_transmit(pair.now).is_some() {}
+    for finishes in [false, true] {
+        match finishes {
+            true => pair.client.finish(),
+            false => pair.client.write(1, false),
+        }
+        assert!(pair.client.session.poll_transmit(pair.now).is_some());
+        assert_eq!(pair.client.session.poll_transmit(pair.now), None);
+        let due = pair.client.session.poll_timeout().unwrap();
+        assert!(due > pair.now && due < pair.now + Duration::from_millis(20));
+        pair.client.session.handle_timeout(pair.now);
+        assert_eq!(pair.client.session.poll_transmit(pair.now), None, "too early");
+        pair.now = due;
+        pair.client.session.handle_timeout(due);
+        let behind = pair.client.session.poll_transmit(due).unwrap();
+        assert_eq!(behind[0], 0x36, "an Ack");
+        assert_eq!(pair.client.session.poll_transmit(due), None);
+        assert!(pair.client.session.poll_timeout().unwrap() > due + Duration::from_secs(1), "once");
+    }
 }
 
 #[test]

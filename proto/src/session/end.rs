@@ -20,6 +20,10 @@ use std::{
 
 /// How long an acknowledgement may wait for company. Far below [`Watch::SUSPICION`].
 const ACK_DELAY: Duration = Duration::from_millis(100);
+/// What was sent last gets an `Ack` behind it after so long. A carrier sees that something is missing by what comes after it
+/// (RFC 9002, section 6.1), and otherwise waits for its own time-out (section 6.2), which for QUIC is another round trip, and for
+/// TCP more. Shorter than what a carrier waits beyond a round trip, longer than what it takes together into one packet.
+const TAIL_DELAY: Duration = Duration::from_millis(5);
 /// Notices that may wait to be sent, or to be shown; older ones go.
 const MAX_NOTICES: usize = 16;
 
@@ -39,6 +43,8 @@ pub struct Session {
     attached: bool,
     ack_at: Option<Instant>,
     ack_now: bool,
+    /// When what was sent last has been without anything behind it for [`TAIL_DELAY`].
+    tail_at: Option<Instant>,
     pong: Option<u64>,
     ping: Option<u64>,
     notices: VecDeque<Notice>,
@@ -140,6 +146,7 @@ impl Session {
             attached: false,
             ack_at: None,
             ack_now: false,
+            tail_at: None,
             pong: None,
             ping: None,
             notices: VecDeque::new(),
@@ -310,6 +317,7 @@ impl Session {
         self.attached = true;
         // What was said on the old stream may not have arrived.
         self.ack_now = true;
+        self.tail_at = None;
         self.pong = None;
         self.ping = None;
         if let Some(watch) = &mut self.watch {
@@ -452,6 +460,7 @@ impl Session {
             return Some(Ping { token }.to_frame().to_bytes());
         }
         let frame = self.sending.poll()?;
+        self.tail_at = Some(now + TAIL_DELAY);
         if let Some(watch) = &mut self.watch {
             watch.handle_sent(now);
         }
@@ -464,13 +473,14 @@ impl Session {
             return None;
         }
         let watch = self.watch.as_ref().map(Watch::poll_timeout);
-        [self.ack_at, watch].into_iter().flatten().min()
+        [self.ack_at, self.tail_at, watch].into_iter().flatten().min()
     }
 
     /// Call at or after [`poll_timeout`](Self::poll_timeout); then there may be something to transmit, and events.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.ack_at.is_some_and(|due| due <= now) {
+        if [self.ack_at, self.tail_at].into_iter().flatten().any(|due| due <= now) {
             self.ack_now = true;
+            self.tail_at = None;
         }
         let Some(watch) = &mut self.watch else { return };
         match watch.handle_timeout(now) {

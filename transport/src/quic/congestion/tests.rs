@@ -1,4 +1,5 @@
 mod line;
+mod speaker;
 
 use super::*;
 use line::{Away, Change, Control, Flow, Line, Outcome};
@@ -190,4 +191,18 @@ fn who_sends_little_keeps_its_window() {
         }
         assert_eq!(control.window(), 12_000, "{:?}", control.stage);
     }
+}
+
+/// Nothing comes behind a key by itself that would show its loss.
+#[test]
+fn lost_key_is_sent_again_after_little_more_than_a_round_trip() {
+    let line = Line { loss: 0.03, ..GOOD };
+    let mut times = line.type_keys(steady(), Duration::from_mins(1));
+    times.sort();
+    let part = |part: usize| times[times.len() * part / 100];
+    let longest = times.last().unwrap();
+    println!("{} keys: {:?}, {:?}, {:?}, {longest:?}", times.len(), part(50), part(95), part(99));
+    assert!(times.len() > 1000, "{} keys", times.len());
+    assert!(part(50) < 51 * MILLISECOND, "{:?}", part(50));
+    assert!(part(95) < 115 * MILLISECOND, "{:?}", part(95));
 }

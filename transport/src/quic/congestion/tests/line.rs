@@ -1,6 +1,7 @@
 //! Real connections over a line made of numbers: it is as late as the next event says, and no packet leaves the process.
 
 use super::super::super::{client_alpn, transport_config};
+use super::speaker::Speaker;
 use bytes::BytesMut;
 use converge_certs::{Identity, Trust, TrustConfig};
 use quinn::{
@@ -116,16 +117,9 @@ impl Line {
         begin: Duration,
         watch: Duration,
     ) -> Outcome {
+        let uses = flows.iter().map(|_| [Use::Fills, Use::Counts(0.0)]).collect();
         let start = Instant::now();
-        let files = tempfile::tempdir().unwrap();
-        let identity = Identity::self_signed(files.path(), &["line".to_owned()]).unwrap();
-        let mut world = World {
-            start,
-            now: start,
-            hop: Hop::new(self, start),
-            under_way: UnderWay::default(),
-            ends: flows.iter().flat_map(|_| [End::sender(), End::receiver(&identity)]).collect(),
-        };
+        let mut world = World::new(self, start, uses);
         let mut dials: Vec<_> = flows.into_iter().enumerate().collect();
         dials.sort_by_key(|(_, flow)| flow.begins);
         let mut dials = dials.into_iter().peekable();
@@ -149,6 +143,19 @@ impl Line {
             mean_wait: seen.waited.div_f64(f64::from(seen.offered.max(1))),
             longest_wait: seen.longest,
             overflow: f64::from(seen.no_room) / f64::from(seen.offered.max(1)),
+        }
+    }
+
+    /// Types for so long, and returns how long the echo of each key took.
+    pub(super) fn type_keys(self, control: Control, time: Duration) -> Vec<Duration> {
+        let start = Instant::now();
+        let speakers = Speaker::pair(start).map(|speaker| Use::Speaks(Box::new(speaker)));
+        let mut world = World::new(self, start, vec![speakers]);
+        world.dial(0, control);
+        world.run_until(start + time);
+        match &world.ends[0].used {
+            Use::Speaks(speaker) => speaker.times().to_vec(),
+            Use::Fills | Use::Counts(_) => Vec::new(),
         }
     }
 }
@@ -242,35 +249,58 @@ impl UnderWay {
     }
 }
 
+/// What a connection is for at one end.
+enum Use {
+    /// Sends all that there is room for.
+    Fills,
+    /// Counts the bytes that arrive.
+    Counts(f64),
+    Speaks(Box<Speaker>),
+}
+
 /// One end of a flow.
 struct End {
     endpoint: Endpoint,
     connection: Option<(ConnectionHandle, Connection)>,
     stream: Option<StreamId>,
-    received: f64,
+    used: Use,
 }
 
 impl End {
-    fn new(server: Option<ServerConfig>) -> Self {
+    fn new(server: Option<ServerConfig>, used: Use) -> Self {
         let endpoint =
             Endpoint::new(Arc::new(EndpointConfig::default()), server.map(Arc::new), false, Some([7; 32]));
-        Self { endpoint, connection: None, stream: None, received: 0.0 }
+        Self { endpoint, connection: None, stream: None, used }
     }
 
-    fn sender() -> Self {
-        Self::new(None)
+    fn sender(used: Use) -> Self {
+        Self::new(None, used)
     }
 
-    fn receiver(identity: &Identity) -> Self {
+    fn receiver(identity: &Identity, used: Use) -> Self {
         let tls = identity.server_config(&client_alpn()).unwrap();
         let crypto = QuicServerConfig::try_from(tls).unwrap();
         let mut config = ServerConfig::with_crypto(Arc::new(crypto));
         config.transport_config(Arc::new(transport()));
-        Self::new(Some(config))
+        Self::new(Some(config), used)
     }
 
     fn timeout(&mut self) -> Option<Instant> {
-        self.connection.as_mut()?.1.poll_timeout()
+        let (_, connection) = self.connection.as_mut()?;
+        let speaker = match &self.used {
+            Use::Speaks(speaker) => speaker.poll_timeout(),
+            Use::Fills | Use::Counts(_) => None,
+        };
+        connection.poll_timeout().into_iter().chain(speaker).min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if let Some((_, connection)) = &mut self.connection {
+            connection.handle_timeout(now);
+        }
+        if let Use::Speaks(speaker) = &mut self.used {
+            speaker.handle_timeout(now);
+        }
     }
 }
 
@@ -291,8 +321,20 @@ struct World {
 }
 
 impl World {
+    /// With two ends for each flow.
+    fn new(line: Line, start: Instant, uses: Vec<[Use; 2]>) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let identity = Identity::self_signed(files.path(), &["line".to_owned()]).unwrap();
+        let ends = uses.into_iter();
+        let ends =
+            ends.flat_map(|[sends, receives]| [End::sender(sends), End::receiver(&identity, receives)]);
+        let (hop, under_way) = (Hop::new(line, start), UnderWay::default());
+        Self { start, now: start, hop, under_way, ends: ends.collect() }
+    }
+
     fn received(&self) -> Vec<f64> {
-        self.ends.iter().skip(1).step_by(2).map(|receiver| receiver.received).collect()
+        let counted = self.ends.iter().map(|end| &end.used);
+        counted.filter_map(|used| if let Use::Counts(bytes) = used { Some(*bytes) } else { None }).collect()
     }
 
     fn dial(&mut self, sender: usize, control: Control) {
@@ -321,7 +363,7 @@ impl World {
             }
             for number in 0..self.ends.len() {
                 if self.timeout(number).is_some_and(|at| at <= self.now) {
-                    self.ends[number].connection.as_mut().unwrap().1.handle_timeout(self.now);
+                    self.ends[number].handle_timeout(self.now);
                     self.work(number);
                 }
             }
@@ -354,7 +396,7 @@ impl World {
     /// Everything that an end has to do now.
     fn work(&mut self, number: usize) {
         let Self { start, now, hop, under_way, ends } = self;
-        let End { endpoint, connection, stream, received } = &mut ends[number];
+        let End { endpoint, connection, stream, used } = &mut ends[number];
         let Some((handle, connection)) = connection else { return };
         let sends = number.is_multiple_of(2);
         while let Some(event) = connection.poll_endpoint_events() {
@@ -372,9 +414,12 @@ impl World {
         if !sends && stream.is_none() {
             *stream = connection.streams().accept(Dir::Bi);
         }
-        match *stream {
-            Some(stream) if sends => while connection.send_stream(stream).write(&[0; 8 * 1024]).is_ok() {},
-            Some(stream) => {
+        match (*stream, used) {
+            (Some(stream), Use::Fills) => {
+                while connection.send_stream(stream).write(&[0; 8 * 1024]).is_ok() {}
+            }
+            (Some(stream), Use::Speaks(speaker)) => speaker.work(*now, connection, stream),
+            (Some(stream), Use::Counts(received)) => {
                 let mut receiving = connection.recv_stream(stream);
                 let mut chunks = receiving.read(true).unwrap();
                 while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
@@ -382,7 +427,7 @@ impl World {
                 }
                 let _ = chunks.finalize();
             }
-            None => {}
+            (None, _) => {}
         }
         let mut buffer = Vec::new();
         while let Some(transmit) = connection.poll_transmit(*now, 10, &mut buffer) {
