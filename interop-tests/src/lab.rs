@@ -103,7 +103,7 @@ impl Lab {
             Err(_) => rand::random(),
         };
         let directory = tempfile::Builder::new().prefix(&format!("converge-lab-{name}-")).tempdir()?;
-        println!("lab {name}: {SEED_VARIABLE}={seed} repeats its chances");
+        eprintln!("lab {name}: {SEED_VARIABLE}={seed} repeats its chances");
         make_key(&directory.path().join("key"))?;
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let internet = Internet::new(seed)?;

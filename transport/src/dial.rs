@@ -30,7 +30,6 @@ use crate::{
     link::{Carrier, Link},
     proxy::{ProxyChoice, ProxyUrl, UnusableProxy},
     quic,
-    stream::Stream,
     websocket::{
         self, BoxedIo, Framing,
         mux::{MuxLink, Side},
@@ -270,7 +269,7 @@ impl Dialing<'_> {
         let (sender, receiver) = websocket::split(websocket, framing);
         let link = match self.role {
             Role::Agent => Link::multiplexed(MuxLink::start(sender, receiver, Side::Dialing), exporter),
-            Role::Client(_) | Role::RawClient(..) => Link::single(Stream::websocket(sender, receiver)),
+            Role::Client(_) | Role::RawClient(..) => Link::single(sender, receiver),
         };
         Ok(self.placed(link, address))
     }

@@ -20,10 +20,10 @@ pub mod names;
 pub mod network_change;
 pub mod proxy;
 pub mod quic;
+mod received;
 pub mod schedule;
 pub mod session;
 pub mod stream;
-mod traffic;
 pub mod websocket;
 
 pub use close::{CloseCode, LinkError, StreamError};

@@ -4,9 +4,9 @@ use crate::{
     close::{CloseCode, LinkError},
     dial::RelayPlace,
     quic,
+    received::ReceivedBytes,
     stream::Stream,
-    traffic::Counter,
-    websocket::mux::MuxLink,
+    websocket::{self, mux::MuxLink},
 };
 use converge_proto::rendezvous::handshake::ChannelBinding;
 use std::{
@@ -66,7 +66,7 @@ enum Kind {
     /// An agent's: many streams over one WebSocket.
     Multiplexed(MuxLink),
     /// A client's: the WebSocket is the one stream.
-    Single { stream: Arc<Mutex<Option<Stream>>>, counter: Counter },
+    Single { stream: Arc<Mutex<Option<Stream>>>, received: ReceivedBytes },
 }
 
 /// Room for one session on a link.
@@ -111,9 +111,10 @@ impl Link {
     }
 
     /// A WebSocket that is one stream, which [`open_stream`](Self::open_stream) gives out once.
-    pub fn single(stream: Stream) -> Self {
-        let counter = stream.counter();
-        let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), counter };
+    pub fn single(sender: websocket::Sender, receiver: websocket::Receiver) -> Self {
+        let received = sender.received();
+        let stream = Stream::websocket(sender, receiver);
+        let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), received };
         Self { kind, exporter: None, fell_back: None, place: None }
     }
 
@@ -235,7 +236,7 @@ impl Link {
         match &self.kind {
             Kind::Quic { connection, .. } => connection.stats().udp_rx.bytes,
             Kind::Multiplexed(link) => link.received_bytes(),
-            Kind::Single { counter, .. } => counter.read(),
+            Kind::Single { received, .. } => received.read(),
         }
     }
 

@@ -68,6 +68,9 @@ const ACK_THRESHOLD: u32 = 10;
 /// How long the peer may hold an acknowledgement back. Shorter than by default (RFC 9000 section 18.2 has 25 ms), because what
 /// is held back looks like a queue, and a lost key is sent again that much later.
 const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
+/// Packets out of order for which an acknowledgement comes at once, as by RFC 9000, section 13.2.1: where one is missing, its
+/// sender learns of it.
+const REORDERING_THRESHOLD: VarInt = VarInt::from_u32(1);
 
 fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> TransportConfig {
     let mut config = TransportConfig::default();
@@ -89,7 +92,9 @@ fn transport_config(max_streams: u32, mtu_upper_bound: u16) -> TransportConfig {
 /// How fast a connection of ours sends, and how often it acknowledges.
 pub fn set_pace(config: &mut TransportConfig) {
     let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(MAX_ACK_DELAY));
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD))
+        .max_ack_delay(Some(MAX_ACK_DELAY))
+        .reordering_threshold(REORDERING_THRESHOLD);
     config.ack_frequency_config(Some(acks)).congestion_controller_factory(Arc::new(SteadyConfig));
 }
 

@@ -8,7 +8,6 @@ use crate::{
     chunk::{self, MAX_CHUNK_BYTES, MAX_CHUNKS},
     close::{CloseCode, StreamError},
     quic,
-    traffic::Counter,
     websocket::{self, mux::stream as mux_stream},
 };
 use bytes::{Bytes, BytesMut};
@@ -51,15 +50,6 @@ impl Stream {
         Self {
             recv: RecvHalf::new(RecvCarrier::WebSocket(receiver)),
             send: SendHalf(SendCarrier::WebSocket(sender)),
-        }
-    }
-
-    /// What has come in over the WebSocket that this stream is.
-    pub(crate) fn counter(&self) -> Counter {
-        match &self.send.0 {
-            SendCarrier::WebSocket(sender) => sender.counter(),
-            // A part of a link, which counts for itself.
-            SendCarrier::Quic(_) | SendCarrier::Multiplexed(_) => Counter::default(),
         }
     }
 

@@ -8,7 +8,7 @@ pub mod mux;
 use crate::{
     chunk::{MAX_CHUNK_BYTES, put_some},
     close::{CloseCode, LinkError, StreamError},
-    traffic::{Counted, Counter},
+    received::{Counted, ReceivedBytes},
 };
 use bytes::{Bytes, BytesMut};
 use converge_proto::rendezvous::messages::Line;
@@ -77,7 +77,7 @@ pub async fn accepted(io: BoxedIo, framing: Framing) -> (Sender, Receiver) {
 
 /// Both directions of an open WebSocket.
 pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver) {
-    let counter = websocket.get_ref().counter();
+    let received = websocket.get_ref().received();
     let (sink, stream) = websocket.split();
     let mut ping_timer = tokio::time::interval(PING_INTERVAL);
     ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,7 +89,7 @@ pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver
         ping_timer,
         finished: false,
         parting: Parting::default(),
-        counter,
+        received,
     };
     let receiver = Receiver { stream, framing, rest: Bytes::new(), ended: false, closed_as: None };
     (sender, receiver)
@@ -104,7 +104,7 @@ pub struct Sender {
     ping_timer: Interval,
     finished: bool,
     parting: Parting,
-    counter: Counter,
+    received: ReceivedBytes,
 }
 
 /// What [`AsyncWrite::poll_shutdown`] will say; shared with whoever decides to close.
@@ -138,8 +138,8 @@ impl fmt::Debug for Sender {
 
 impl Sender {
     /// What has come in over the WebSocket.
-    pub(crate) fn counter(&self) -> Counter {
-        self.counter.clone()
+    pub(crate) fn received(&self) -> ReceivedBytes {
+        self.received.clone()
     }
 
     /// Sends bytes as messages; small ones may be kept back until [`flush`](Self::flush).

@@ -2,7 +2,7 @@
 
 use super::{Cause, REFUSED_HEADER, VERSIONS_HEADER, refused_certificate};
 use crate::{
-    traffic::Counted,
+    received::Counted,
     websocket::{self, BoxedIo, Framing},
 };
 use converge_proto::{

@@ -8,7 +8,7 @@ pub(crate) mod stream;
 use crate::{
     chunk::MAX_CHUNK_BYTES,
     close::{CloseCode, LinkError},
-    traffic::Counter,
+    received::ReceivedBytes,
     websocket::{Parting, Receiver, Sender},
 };
 use std::{
@@ -36,7 +36,7 @@ const WINDOW_GROWTH_BYTES: usize = 32 * 1024 * 1024;
 /// How long the peer may take to hear that the link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Connection = yamux::Connection<Compat<Join<SharedReceiver, Sender>>>;
+type Connection = yamux::Connection<Compat<Join<Shared<Receiver>, Sender>>>;
 type OpenReply = oneshot::Sender<Result<(MuxRecv, MuxSend), LinkError>>;
 
 /// Which end of the multiplexer this is; each numbers its own streams.
@@ -56,7 +56,7 @@ pub struct MuxLink {
     ended: watch::Receiver<Option<LinkError>>,
     close: Arc<watch::Sender<bool>>,
     parting: Parting,
-    counter: Counter,
+    received: ReceivedBytes,
 }
 
 impl fmt::Debug for MuxLink {
@@ -78,8 +78,8 @@ impl MuxLink {
             .set_max_connection_receive_window(Some(MAX_STREAMS * FIRST_WINDOW_BYTES + WINDOW_GROWTH_BYTES));
         config.set_split_send_size(MAX_CHUNK_BYTES);
 
-        let (parting, counter) = (sender.parting.clone(), sender.counter());
-        let receiver = SharedReceiver(Arc::new(StdMutex::new(receiver)));
+        let (parting, received) = (sender.parting.clone(), sender.received());
+        let receiver = Shared::new(receiver);
         let connection = Connection::new(tokio::io::join(receiver.clone(), sender).compat(), config, mode);
         let (open, open_requests) = mpsc::channel(16);
         let (accepted_sender, accepted) = mpsc::channel(MAX_STREAMS);
@@ -100,7 +100,7 @@ impl MuxLink {
             ended,
             close: Arc::new(close),
             parting,
-            counter,
+            received,
         }
     }
 
@@ -123,7 +123,7 @@ impl MuxLink {
     }
 
     pub(crate) fn received_bytes(&self) -> u64 {
-        self.counter.read()
+        self.received.read()
     }
 
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
@@ -144,17 +144,27 @@ impl MuxLink {
     }
 }
 
-/// The WebSocket's receiving direction: the multiplexer's while it runs, and the task's after it, for the goodbyes.
-#[derive(Clone)]
-struct SharedReceiver(Arc<StdMutex<Receiver>>);
+/// What two owners use by turns. Unlike halves of tokio's, it shows all that is in it.
+#[derive(Debug)]
+struct Shared<T>(Arc<StdMutex<T>>);
 
-impl SharedReceiver {
-    fn lock(&self) -> MutexGuard<'_, Receiver> {
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Shared<T> {
+    fn new(value: T) -> Self {
+        Self(Arc::new(StdMutex::new(value)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl AsyncRead for SharedReceiver {
+impl AsyncRead for Shared<Receiver> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.lock()).poll_read(cx, into)
     }
@@ -163,7 +173,8 @@ impl AsyncRead for SharedReceiver {
 /// What the link's task owns.
 struct Driver {
     connection: Connection,
-    receiver: SharedReceiver,
+    /// The multiplexer's while it runs, and this task's after it, for the goodbyes.
+    receiver: Shared<Receiver>,
     open_requests: mpsc::Receiver<OpenReply>,
     waiting: VecDeque<OpenReply>,
     accepted: mpsc::Sender<(MuxRecv, MuxSend)>,

@@ -106,6 +106,11 @@ impl Acceptor {
         Link::multiplexed(MuxLink::start(sender, receiver, Side::Accepting), None)
     }
 
+    pub async fn clients_link(&self) -> Link {
+        let (sender, receiver) = accepted(self.websocket().await, Framing::Converge).await;
+        Link::single(sender, receiver)
+    }
+
     pub async fn clients_stream(&self, framing: Framing) -> Stream {
         let (sender, receiver) = accepted(self.websocket().await, framing).await;
         Stream::websocket(sender, receiver)
@@ -150,8 +155,7 @@ impl Ends {
             if wire == Wire::AgentsWebSocket {
                 tokio::join!(dial(&url, &options, Role::Agent), acceptor.agents_link())
             } else {
-                let accepting = async { Link::single(acceptor.clients_stream(Framing::Converge).await) };
-                tokio::join!(dial(&url, &options, Role::Client(&id)), accepting)
+                tokio::join!(dial(&url, &options, Role::Client(&id)), acceptor.clients_link())
             }
         })
         .await;

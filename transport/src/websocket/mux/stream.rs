@@ -5,6 +5,7 @@
 //! headers are four bytes: the kind, then a number of 24 bits (data: how many bytes follow; reset: the code). The
 //! `FIN` flag is not used; a stream that is dropped is reset by the multiplexer, behind everything that was sent.
 
+use super::Shared;
 use crate::{
     chunk::MAX_CHUNK_BYTES,
     close::{LinkError, StreamError},
@@ -15,7 +16,6 @@ use futures_util::StreamExt;
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 use tokio::{
@@ -66,7 +66,7 @@ impl Header {
 
 /// Both directions of a multiplexed stream. `link` says when and why the link has ended.
 pub(crate) fn split(stream: yamux::Stream, link: watch::Receiver<Option<LinkError>>) -> (MuxRecv, MuxSend) {
-    let stream = Shared(Arc::new(Mutex::new(stream.compat())));
+    let stream = Shared::new(stream.compat());
     let recv = MuxRecv {
         stream: stream.clone(),
         link,
@@ -79,15 +79,11 @@ pub(crate) fn split(stream: yamux::Stream, link: watch::Receiver<Option<LinkErro
     (recv, MuxSend { stream, record: BytesMut::new(), sealed: false, finished: false })
 }
 
-/// The stream of both halves. Unlike halves of tokio's, it gives out what it has received without copying it.
-#[derive(Clone, Debug)]
-struct Shared(Arc<Mutex<Compat<yamux::Stream>>>);
+/// The stream of both halves.
+type SharedStream = Shared<Compat<yamux::Stream>>;
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Compat<yamux::Stream>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl SharedStream {
+    /// What was received, without copying it.
     fn poll_packet(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<yamux::Packet>>> {
         self.lock().get_mut().poll_next_unpin(cx)
     }
@@ -100,7 +96,7 @@ impl Shared {
 /// The receiving direction of a multiplexed stream.
 #[derive(Debug)]
 pub(crate) struct MuxRecv {
-    stream: Shared,
+    stream: SharedStream,
     link: watch::Receiver<Option<LinkError>>,
     /// Bytes of records, not yet taken: the rest of one frame of the multiplexer.
     received: Bytes,
@@ -178,7 +174,7 @@ impl AsyncRead for MuxRecv {
 /// The sending direction of a multiplexed stream.
 #[derive(Debug)]
 pub(crate) struct MuxSend {
-    stream: Shared,
+    stream: SharedStream,
     /// A record, or what is left of it. Small chunks are gathered in it until it is sealed.
     record: BytesMut,
     /// Whether the record is complete and on its way.
@@ -287,6 +283,10 @@ impl AsyncWrite for MuxSend {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::AsyncWriteExt;
+    use std::future::poll_fn;
+    use tokio::{io::DuplexStream, sync::mpsc};
+    use tokio_util::compat::TokioAsyncReadCompatExt;
 
     #[test]
     fn headers_are_four_bytes_and_unknown_kinds_are_noticed() {
@@ -300,5 +300,51 @@ mod tests {
             assert_eq!(Header::decode(u32::from_be_bytes(bytes)), Some(header));
         }
         assert_eq!(Header::decode(3 << 24), None);
+    }
+
+    type End = yamux::Connection<Compat<DuplexStream>>;
+
+    /// Moves the bytes of one end, and gives out the streams that the other opens.
+    fn drive(mut end: End) -> mpsc::UnboundedReceiver<yamux::Stream> {
+        let (accepted, streams) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(stream)) = poll_fn(|cx| end.poll_next_inbound(cx)).await {
+                accepted.send(stream).unwrap();
+            }
+        });
+        streams
+    }
+
+    #[tokio::test]
+    async fn records_may_be_cut_anywhere_by_frames_of_the_multiplexer() {
+        let records: Vec<u8> = [
+            &Header::Data(3).encode()[..],
+            b"abc",
+            &Header::Data(0).encode(),
+            &Header::Data(2).encode(),
+            b"de",
+            &Header::End.encode(),
+        ]
+        .concat();
+        for cut in 1..=records.len() {
+            let (near, far) = tokio::io::duplex(1024);
+            let mut near = End::new(near.compat(), yamux::Config::default(), yamux::Mode::Client);
+            let mut sending = poll_fn(|cx| near.poll_new_outbound(cx)).await.unwrap();
+            let _near = drive(near);
+            let mut streams = drive(End::new(far.compat(), yamux::Config::default(), yamux::Mode::Server));
+            // Each write is a frame.
+            for frame in records.chunks(cut) {
+                sending.write_all(frame).await.unwrap();
+                sending.flush().await.unwrap();
+            }
+            let (_ended, link) = watch::channel(None);
+            let (mut recv, _send) = split(streams.recv().await.unwrap(), link);
+            let mut received = Vec::new();
+            while let Some(chunk) = recv.read_chunk().await.unwrap() {
+                assert!(!chunk.is_empty());
+                received.extend_from_slice(&chunk);
+            }
+            assert_eq!(received, b"abcde", "frames of {cut} bytes");
+        }
     }
 }

@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What has come in over one connection, for as many readers as there are.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(Arc<AtomicU64>);
+pub(crate) struct ReceivedBytes(Arc<AtomicU64>);
 
-impl Counter {
+impl ReceivedBytes {
     /// Bytes since it began.
     pub(crate) fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -26,16 +26,16 @@ impl Counter {
 /// A connection that counts what comes in.
 pub(crate) struct Counted {
     io: BoxedIo,
-    counter: Counter,
+    received: ReceivedBytes,
 }
 
 impl Counted {
     pub(crate) fn new(io: BoxedIo) -> Self {
-        Self { io, counter: Counter::default() }
+        Self { io, received: ReceivedBytes::default() }
     }
 
-    pub(crate) fn counter(&self) -> Counter {
-        self.counter.clone()
+    pub(crate) fn received(&self) -> ReceivedBytes {
+        self.received.clone()
     }
 }
 
@@ -45,7 +45,7 @@ impl AsyncRead for Counted {
         let before = into.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
         let read = into.filled().len() - before;
-        this.counter.0.fetch_add(read as u64, Ordering::Relaxed);
+        this.received.0.fetch_add(read as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
