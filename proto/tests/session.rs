@@ -371,9 +371,10 @@ fn what_was_sent_last_gets_something_behind_it() {
     let mut pair = Pair::new();
     while pair.client.session.poll_transmit(pair.now).is_some() {}
     for finishes in [false, true] {
-        match finishes {
-            true => pair.client.finish(),
-            false => pair.client.write(1, false),
+        if finishes {
+            pair.client.finish();
+        } else {
+            pair.client.write(1, false);
         }
         assert!(pair.client.session.poll_transmit(pair.now).is_some());
         assert_eq!(pair.client.session.poll_transmit(pair.now), None);

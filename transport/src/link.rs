@@ -66,7 +66,7 @@ enum Kind {
     /// An agent's: many streams over one WebSocket.
     Multiplexed(MuxLink),
     /// A client's: the WebSocket is the one stream.
-    Single { stream: Arc<Mutex<Option<Stream>>>, received: ReceivedBytes },
+    Single { stream: Arc<Mutex<Option<Stream>>>, received_bytes: ReceivedBytes },
 }
 
 /// Room for one session on a link.
@@ -112,9 +112,9 @@ impl Link {
 
     /// A WebSocket that is one stream, which [`open_stream`](Self::open_stream) gives out once.
     pub fn single(sender: websocket::Sender, receiver: websocket::Receiver) -> Self {
-        let received = sender.received();
+        let received_bytes = sender.received_bytes();
         let stream = Stream::websocket(sender, receiver);
-        let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), received };
+        let kind = Kind::Single { stream: Arc::new(Mutex::new(Some(stream))), received_bytes };
         Self { kind, exporter: None, fell_back: None, place: None }
     }
 
@@ -236,7 +236,7 @@ impl Link {
         match &self.kind {
             Kind::Quic { connection, .. } => connection.stats().udp_rx.bytes,
             Kind::Multiplexed(link) => link.received_bytes(),
-            Kind::Single { received, .. } => received.read(),
+            Kind::Single { received_bytes, .. } => received_bytes.read(),
         }
     }
 

@@ -26,16 +26,16 @@ impl ReceivedBytes {
 /// A connection that counts what comes in.
 pub(crate) struct Counted {
     io: BoxedIo,
-    received: ReceivedBytes,
+    received_bytes: ReceivedBytes,
 }
 
 impl Counted {
     pub(crate) fn new(io: BoxedIo) -> Self {
-        Self { io, received: ReceivedBytes::default() }
+        Self { io, received_bytes: ReceivedBytes::default() }
     }
 
-    pub(crate) fn received(&self) -> ReceivedBytes {
-        self.received.clone()
+    pub(crate) fn received_bytes(&self) -> ReceivedBytes {
+        self.received_bytes.clone()
     }
 }
 
@@ -45,7 +45,7 @@ impl AsyncRead for Counted {
         let before = into.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
         let read = into.filled().len() - before;
-        this.received.0.fetch_add(read as u64, Ordering::Relaxed);
+        this.received_bytes.0.fetch_add(read as u64, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

@@ -77,7 +77,7 @@ pub async fn accepted(io: BoxedIo, framing: Framing) -> (Sender, Receiver) {
 
 /// Both directions of an open WebSocket.
 pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver) {
-    let received = websocket.get_ref().received();
+    let received_bytes = websocket.get_ref().received_bytes();
     let (sink, stream) = websocket.split();
     let mut ping_timer = tokio::time::interval(PING_INTERVAL);
     ping_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,7 +89,7 @@ pub(crate) fn split(websocket: WebSocket, framing: Framing) -> (Sender, Receiver
         ping_timer,
         finished: false,
         parting: Parting::default(),
-        received,
+        received_bytes,
     };
     let receiver = Receiver { stream, framing, rest: Bytes::new(), ended: false, closed_as: None };
     (sender, receiver)
@@ -104,7 +104,7 @@ pub struct Sender {
     ping_timer: Interval,
     finished: bool,
     parting: Parting,
-    received: ReceivedBytes,
+    received_bytes: ReceivedBytes,
 }
 
 /// What [`AsyncWrite::poll_shutdown`] will say; shared with whoever decides to close.
@@ -138,8 +138,8 @@ impl fmt::Debug for Sender {
 
 impl Sender {
     /// What has come in over the WebSocket.
-    pub(crate) fn received(&self) -> ReceivedBytes {
-        self.received.clone()
+    pub(crate) fn received_bytes(&self) -> ReceivedBytes {
+        self.received_bytes.clone()
     }
 
     /// Sends bytes as messages; small ones may be kept back until [`flush`](Self::flush).

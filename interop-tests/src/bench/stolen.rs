@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use std::fs;
 
-/// What the processors have done since they started, as `/proc/stat` has it (proc_stat(5)). In ticks.
+/// What the processors have done since they started, as `/proc/stat` has it (`proc_stat(5)`). In ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Processors {
     busy: u64,
@@ -33,6 +33,17 @@ impl Processors {
         let stolen = self.stolen.saturating_sub(then.stolen);
         let all = stolen + self.busy.saturating_sub(then.busy);
         if all == 0 { 0.0 } else { stolen as f64 / all as f64 }
+    }
+
+    /// The same as a line for people, below what was measured since then.
+    ///
+    /// # Errors
+    /// As [`now`](Self::now).
+    pub fn line(self) -> Result<String> {
+        let percent = 100.0 * Self::now()?.stolen_since(self);
+        Ok(format!(
+            "Of the time that the processors had work, {percent:.0} % went to other machines on the same hardware meanwhile."
+        ))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Figures as a table for people, and as JSON for programs.
 
-use super::{measures::Measure, peer::Kind};
+use super::{goal::Goal, measures::Measure, peer::Kind};
 use serde_json::{Value, json};
 
 /// The middle one, or the middle of the two middle ones.
@@ -59,15 +59,15 @@ impl Row<'_> {
         let values = || figures.iter().map(|figure| figure.value);
         let (least, most) =
             (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
-        let stolen = if stolen < QUIET { String::new() } else { format!(" at {:.0} %", stolen * 100.0) };
+        let stolen = if stolen < QUIET { String::new() } else { format!(", {:.0} % stolen", stolen * 100.0) };
         let digits = match middle.abs() {
             size if size < 10.0 => 2,
             size if size < 100.0 => 1,
             _ => 0,
         };
         let verdict = self.goal(kind).map_or_else(String::new, |goal| {
-            let is_met = if self.measure.more_is_better { middle >= goal } else { middle <= goal };
-            format!("; goal {goal}: {}", if is_met { "met" } else { "**missed**" })
+            let goal = if self.measure.more_is_better { Goal::AtLeast(goal) } else { Goal::AtMost(goal) };
+            format!("; {}", goal.verdict(middle))
         });
         format!("{middle:.digits$} ({least:.digits$} to {most:.digits$}){stolen}{verdict}")
     }

@@ -7,7 +7,10 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use converge_interop_tests::{
-    bench::loopback::{Measure, Results, Route, Way, Work, json, markdown},
+    bench::{
+        loopback::{Measure, Results, Route, Way, Work, json, markdown},
+        stolen::Processors,
+    },
     files::write_random,
     programs,
 };
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: &Arguments) -> Result<()> {
+    let begin = Processors::now()?;
     let directory = tempfile::Builder::new().prefix("converge-bench-").tempdir()?;
     let routes = Route::start(&wanted(arguments)?, directory.path())?;
     let file = directory.path().join("file");
@@ -66,6 +70,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     );
     println!("{}", markdown(&results));
     print_memory(&routes)?;
+    println!("\n{}", begin.line()?);
     if let Some(file) = &arguments.json {
         let figures = format!("{:#}\n", json(&results));
         fs::write(file, figures).with_context(|| format!("cannot write {}", file.display()))?;

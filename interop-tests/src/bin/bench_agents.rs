@@ -3,7 +3,10 @@
 use anyhow::Result;
 use clap::Parser;
 use converge_interop_tests::{
-    bench::crowds::{closed_sessions, idle_agents, idle_sessions, parallel_sessions},
+    bench::{
+        crowds::{closed_sessions, idle_agents, idle_sessions, parallel_sessions},
+        stolen::Processors,
+    },
     crowd::raise_descriptors,
 };
 use std::{process::ExitCode, time::Duration};
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn bench(arguments: &Arguments) -> Result<()> {
     raise_descriptors();
+    let begin = Processors::now()?;
     let settling = Duration::from_secs(arguments.settle_seconds);
     if arguments.agents > 0 {
         idle_agents::print(arguments.agents, &arguments.goals, settling).await?;
@@ -65,5 +69,6 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.closed > 0 {
         closed_sessions::print(arguments.closed, settling).await?;
     }
+    println!("\n{}", begin.line()?);
     Ok(())
 }

@@ -60,6 +60,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
         .into_iter()
         .map(|measure| Row { measure, figures: vec![Vec::new(); Kind::ALL.len()] })
         .collect();
+    let begin = Processors::now()?;
     let mut tcp = String::new();
     for round in 0..arguments.rounds {
         for (index, kind) in Kind::ALL.into_iter().enumerate() {
@@ -87,7 +88,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
          transfer, 50 ms elsewhere; TCP has {tcp}\n",
         arguments.rounds
     );
-    println!("{}", table::markdown(&rows));
+    println!("{}\n{}", table::markdown(&rows), begin.line()?);
     if let Some(file) = &arguments.json {
         fs::write(file, format!("{:#}\n", table::json(&rows)))
             .with_context(|| format!("cannot write {}", file.display()))?;

@@ -20,7 +20,7 @@ use std::{
 
 /// How long an acknowledgement may wait for company. Far below [`Watch::SUSPICION`].
 const ACK_DELAY: Duration = Duration::from_millis(100);
-/// What was sent last gets an `Ack` behind it after so long. A carrier sees that something is missing by what comes after it
+/// The last `Data` or `Fin` gets an `Ack` behind it after so long. A carrier sees that something is missing by what comes after it
 /// (RFC 9002, section 6.1), and otherwise waits for its own time-out (section 6.2), which for QUIC is another round trip, and for
 /// TCP more. Shorter than what a carrier waits beyond a round trip, longer than what it takes together into one packet.
 const TAIL_DELAY: Duration = Duration::from_millis(5);
@@ -43,7 +43,7 @@ pub struct Session {
     attached: bool,
     ack_at: Option<Instant>,
     ack_now: bool,
-    /// When what was sent last has been without anything behind it for [`TAIL_DELAY`].
+    /// When an `Ack` goes behind the `Data` or `Fin` that was sent last.
     tail_at: Option<Instant>,
     pong: Option<u64>,
     ping: Option<u64>,

@@ -56,7 +56,7 @@ pub struct MuxLink {
     ended: watch::Receiver<Option<LinkError>>,
     close: Arc<watch::Sender<bool>>,
     parting: Parting,
-    received: ReceivedBytes,
+    received_bytes: ReceivedBytes,
 }
 
 impl fmt::Debug for MuxLink {
@@ -78,7 +78,7 @@ impl MuxLink {
             .set_max_connection_receive_window(Some(MAX_STREAMS * FIRST_WINDOW_BYTES + WINDOW_GROWTH_BYTES));
         config.set_split_send_size(MAX_CHUNK_BYTES);
 
-        let (parting, received) = (sender.parting.clone(), sender.received());
+        let (parting, received_bytes) = (sender.parting.clone(), sender.received_bytes());
         let receiver = Shared::new(receiver);
         let connection = Connection::new(tokio::io::join(receiver.clone(), sender).compat(), config, mode);
         let (open, open_requests) = mpsc::channel(16);
@@ -100,7 +100,7 @@ impl MuxLink {
             ended,
             close: Arc::new(close),
             parting,
-            received,
+            received_bytes,
         }
     }
 
@@ -123,7 +123,7 @@ impl MuxLink {
     }
 
     pub(crate) fn received_bytes(&self) -> u64 {
-        self.received.read()
+        self.received_bytes.read()
     }
 
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {

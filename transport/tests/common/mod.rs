@@ -11,7 +11,7 @@ use converge_proto::{
 use converge_transport::{
     DialOptions, Link, Role, Stream, dial, quic,
     websocket::{
-        BoxedIo, Framing, accepted,
+        BoxedIo, Framing, Receiver, Sender, accepted,
         mux::{MuxLink, Side},
     },
 };
@@ -101,18 +101,22 @@ impl Acceptor {
         tokio_tungstenite::accept_hdr_async(io, answer).await.unwrap().into_inner()
     }
 
+    async fn framed(&self, framing: Framing) -> (Sender, Receiver) {
+        accepted(self.websocket().await, framing).await
+    }
+
     pub async fn agents_link(&self) -> Link {
-        let (sender, receiver) = accepted(self.websocket().await, Framing::Converge).await;
+        let (sender, receiver) = self.framed(Framing::Converge).await;
         Link::multiplexed(MuxLink::start(sender, receiver, Side::Accepting), None)
     }
 
     pub async fn clients_link(&self) -> Link {
-        let (sender, receiver) = accepted(self.websocket().await, Framing::Converge).await;
+        let (sender, receiver) = self.framed(Framing::Converge).await;
         Link::single(sender, receiver)
     }
 
     pub async fn clients_stream(&self, framing: Framing) -> Stream {
-        let (sender, receiver) = accepted(self.websocket().await, framing).await;
+        let (sender, receiver) = self.framed(framing).await;
         Stream::websocket(sender, receiver)
     }
 }
