@@ -173,14 +173,15 @@ impl Process {
     /// # Errors
     /// When it has gone.
     pub fn cpu_time(&self) -> Result<Duration> {
-        /// In which Linux tells it to programs, on every machine.
-        const TICK: Duration = Duration::from_millis(10);
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
-        // The name is in parentheses, and may have any character in it.
-        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-        let fields = fields.split_whitespace().skip(11).take(2);
-        let ticks = fields.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
-        Ok(TICK * ticks)
+        cpu_time(self.id())
+    }
+
+    /// The same with the processes that it has started and that are still there, and theirs.
+    ///
+    /// # Errors
+    /// When one of them goes meanwhile.
+    pub fn cpu_time_with_children(&self) -> Result<Duration> {
+        with_children(self.id())?.into_iter().map(cpu_time).sum()
     }
 
     fn memory_bytes(&self, field: &str) -> Result<u64> {
@@ -215,6 +216,28 @@ pub fn send_signal(process: u32, signal: rustix::process::Signal) -> Result<()> 
     let pid =
         i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw).context("impossible ID")?;
     Ok(rustix::process::kill_process(pid, signal)?)
+}
+
+fn cpu_time(process: u32) -> Result<Duration> {
+    /// In which Linux tells it to programs, on every machine.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name is in parentheses, and may have any character in it.
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let fields = fields.split_whitespace().skip(11).take(2);
+    let ticks = fields.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+    Ok(TICK * ticks)
+}
+
+/// A process, those that its threads have started, and so on.
+fn with_children(process: u32) -> Result<Vec<u32>> {
+    let mut all = vec![process];
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        for child in fs::read_to_string(thread?.path().join("children"))?.split_whitespace() {
+            all.extend(with_children(child.parse()?)?);
+        }
+    }
+    Ok(all)
 }
 
 /// The processes that have this in their environment, such as `NAME=value`.

@@ -5,14 +5,15 @@ use clap::Parser;
 use converge_interop_tests::{
     bench::{
         crowds::{closed_sessions, idle_agents, idle_sessions, parallel_sessions},
+        half_closed,
         stolen::Processors,
     },
     crowd::raise_descriptors,
 };
 use std::{process::ExitCode, time::Duration};
 
-/// Memory per idle agent and per idle session, what closed sessions leave, and many sessions at once. 0 of something
-/// leaves it out.
+/// Memory per idle agent and per idle session, what closed sessions leave, many sessions at once, and connections that
+/// are half-closed. 0 of something leaves it out.
 #[derive(Parser)]
 struct Arguments {
     /// How many agents
@@ -36,6 +37,9 @@ struct Arguments {
     /// How many sessions are opened and closed, three times
     #[arg(long, default_value_t = 1000)]
     closed: u32,
+    /// How many connections are half-closed
+    #[arg(long, default_value_t = 100)]
+    half_closed: usize,
     /// How many seconds everything is left alone before the relay's memory is looked at
     #[arg(long, default_value_t = 3)]
     settle_seconds: u64,
@@ -68,6 +72,9 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     }
     if arguments.closed > 0 {
         closed_sessions::print(arguments.closed, settling).await?;
+    }
+    if arguments.half_closed > 0 {
+        tokio::task::block_in_place(|| half_closed::print(arguments.half_closed, settling))?;
     }
     println!("\n{}", begin.line()?);
     Ok(())
