@@ -43,6 +43,8 @@ const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 64 * 1024;
+/// The longest message of an agent's link. The library keeps room for one and more as long as the WebSocket lives, idle or not.
+const LINK_MESSAGE_BYTES: usize = 16 * 1024;
 
 /// What a WebSocket runs on: TCP or TLS, at either end.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -204,14 +206,14 @@ impl Sender {
     }
 }
 
-/// The bytes of an agent's link: gathered into messages until there is a chunk's worth, or until a flush.
+/// The bytes of an agent's link: gathered into messages until one is full, or until a flush.
 impl AsyncWrite for Sender {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.buffered.len() >= MAX_CHUNK_BYTES {
+        if this.buffered.len() >= LINK_MESSAGE_BYTES {
             ready!(this.poll_send_buffered(cx))?;
         }
-        let bytes = bytes.get(..bytes.len().min(MAX_CHUNK_BYTES - this.buffered.len())).unwrap_or_default();
+        let bytes = bytes.get(..bytes.len().min(LINK_MESSAGE_BYTES - this.buffered.len())).unwrap_or_default();
         this.buffered.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
