@@ -213,7 +213,8 @@ impl AsyncWrite for Sender {
         if this.buffered.len() >= LINK_MESSAGE_BYTES {
             ready!(this.poll_send_buffered(cx))?;
         }
-        let bytes = bytes.get(..bytes.len().min(LINK_MESSAGE_BYTES - this.buffered.len())).unwrap_or_default();
+        let bytes =
+            bytes.get(..bytes.len().min(LINK_MESSAGE_BYTES - this.buffered.len())).unwrap_or_default();
         this.buffered.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
