@@ -31,8 +31,9 @@ pub enum WatchAction {
 }
 
 impl Watch {
-    /// How long an answer may take. Design: suspicion within 3 s of unanswered traffic.
-    pub const SUSPICION: Duration = Duration::from_millis(2500);
+    /// How long an answer may take. Design: suspicion within 3 s of unanswered traffic; with less than half a second for the way that is
+    /// then looked for, nobody waits longer than that.
+    pub const SUSPICION: Duration = Duration::from_millis(2400);
     /// A path on which there was traffic a moment ago is asked after this long: somebody may be waiting for more.
     pub const PAUSE: Duration = Duration::from_secs(3);
     /// The longest usual pause before a path without traffic is asked, which also keeps NATs from forgetting it.
